@@ -1,0 +1,194 @@
+"""Put a store together from finished shards and the store before it, and let it take its place in one step."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pvu.errors import SourceError
+from pvu.neighbors import nearest_neighbors
+from pvu.progress import Progress, ProgressCallback
+from pvu.projection import project
+from pvu.shards import Key, Result, atomic_write, read_shards
+from pvu.sources import table_hash
+from pvu.store import MANIFEST, SCHEMA, EmbeddedDataset, commit, partial_path
+
+if TYPE_CHECKING:
+    from pvu.embed import Encoder
+
+NEIGHBORS = 30
+"""Neighbours kept for each image: enough for UMAP (15), Recall@k and the review lists."""
+_COLUMNS = ("path", "bytes", "mtime_ns", "width", "height", "content_hash", "uncertainty", "status", "error")
+_VERSIONS = ("pvu", "torch", "timm", "faiss-cpu", "faiss-gpu", "umap-learn", "numpy", "pillow")
+
+
+def assemble(
+    path: Path,
+    files: pd.DataFrame,
+    previous: EmbeddedDataset | None,
+    encoder: Encoder,
+    *,
+    root: Path,
+    report: ProgressCallback,
+) -> None:
+    """Build ``path.partial`` from the shards in it and the previous store, and commit it as ``path``.
+
+    Args:
+        path: the store.
+        files: what :func:`pvu.sources.find_images` found; its order becomes the row order.
+        previous: the store that is there already, or None.
+        encoder: the model that made the shards.
+        root: the folder of the images.
+        report: gets a Progress at each phase.
+    """
+    building = partial_path(path)
+    building.mkdir(parents=True, exist_ok=True)
+    report(Progress("save"))
+    wanted = _keys(files[files["error"].isna()])
+    table = _write_images(building, wanted, previous, encoder.dim)
+    embeddings = np.load(building / "embeddings.npy", mmap_mode="r")
+    report(Progress("neighbors"))
+    indices, similarities = _graph(embeddings)
+    _save(building / "neighbors.npz", lambda file: np.savez(file, indices=indices, similarities=similarities))
+    report(Progress("map"))
+    coords = project(embeddings, indices, similarities)
+    _save(building / "umap.npy", lambda file: np.save(file, coords))
+    report(Progress("save"))
+    failed = _failed(files, table)
+    extra = [column for column in files if column not in ("path", "label", "bytes", "mtime_ns", "error")]
+    full = _with_labels(pd.concat([table[table["status"] == "ok"], failed], ignore_index=True), files, extra)
+    images = pa.Table.from_pandas(full, preserve_index=False)
+    atomic_write(building / "images.parquet", lambda file: pq.write_table(images, file))
+    manifest = _manifest(full, encoder, root, extra, files)
+    atomic_write(building / MANIFEST, lambda file: file.write(json.dumps(manifest, indent=1).encode()))
+    commit(path)
+
+
+def _keys(table: pd.DataFrame) -> list[Key]:
+    return list(zip(table["path"], table["bytes"].tolist(), table["mtime_ns"].tolist(), strict=True))
+
+
+def _save(path: Path, write: Any) -> None:
+    atomic_write(path, write)
+
+
+def _write_images(building: Path, wanted: list[Key], previous: EmbeddedDataset | None, dim: int) -> pd.DataFrame:
+    """Write embeddings.npy and thumbs.bin; returns a row for every wanted image, the good ones first, in order."""
+    position = {key: place for place, key in enumerate(wanted)}
+    rows: list[dict[str, Any] | None] = [None] * len(wanted)
+    matrix = np.lib.format.open_memmap(
+        building / "embeddings.all.npy", mode="w+", dtype=np.float16, shape=(len(wanted), dim)
+    )
+    offset = 0
+    with (building / "thumbs.bin").open("wb") as thumbs:
+        for result in _results(building, previous):
+            place = position.get(result.key)
+            if place is None or rows[place] is not None:
+                continue
+            row: dict[str, Any] = {name: getattr(result, name) for name in _COLUMNS if name != "status"}
+            row |= {"status": "failed" if result.error else "ok", "thumb_offset": offset}
+            row["thumb_bytes"] = len(result.thumbnail)
+            if result.error is None:
+                matrix[place] = np.frombuffer(result.embedding, np.float16)
+            offset += thumbs.write(result.thumbnail)
+            rows[place] = row
+    table = pd.DataFrame(rows)
+    _require_one(table)
+    good = (table["status"] == "ok").to_numpy()
+    _save(building / "embeddings.npy", lambda file: np.save(file, matrix[good]))
+    del matrix
+    (building / "embeddings.all.npy").unlink()
+    return pd.concat([table[good], table[~good]], ignore_index=True)
+
+
+def _require_one(table: pd.DataFrame) -> None:
+    if not (table["status"] == "ok").any():
+        raise SourceError(
+            f"None of the {len(table):,} images could be read. The first, {table['path'].iloc[0]}: "
+            f"{table['error'].iloc[0]}. Check the folder."
+        )
+
+
+def _results(building: Path, previous: EmbeddedDataset | None) -> Iterator[Result]:
+    """What this run has computed, then what the store before it had."""
+    yield from read_shards(building / "shards")
+    if previous is None:
+        return
+    for row in previous.images.itertuples():
+        yield Result(
+            path=row.path,
+            bytes=int(row.bytes),
+            mtime_ns=int(row.mtime_ns),
+            width=int(row.width),
+            height=int(row.height),
+            content_hash=row.content_hash,
+            uncertainty=float(row.uncertainty),
+            embedding=previous.embeddings[row.Index].tobytes(),
+            thumbnail=previous.thumbnail(row.Index),
+        )
+    table = pd.read_parquet(previous.path / "images.parquet", columns=["path", "bytes", "mtime_ns", "error", "status"])
+    for row in table[table["status"] != "ok"].itertuples():
+        yield Result(row.path, int(row.bytes), int(row.mtime_ns), error=row.error)
+
+
+def _graph(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if len(embeddings) < 2:
+        return np.empty((len(embeddings), 0), np.int32), np.empty((len(embeddings), 0), np.float32)
+    return nearest_neighbors(embeddings, NEIGHBORS)
+
+
+def _failed(files: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """What was left out before decoding, and what could not be decoded."""
+    skipped = files.loc[files["error"].notna(), ["path", "bytes", "mtime_ns", "error"]].assign(
+        status="failed", width=0, height=0, content_hash="", uncertainty=np.nan, thumb_offset=0, thumb_bytes=0
+    )
+    return pd.concat([table[table["status"] != "ok"], skipped], ignore_index=True).sort_values("path")
+
+
+def _with_labels(table: pd.DataFrame, files: pd.DataFrame, extra: list[str]) -> pd.DataFrame:
+    joined = table.merge(files[["path", "label", *extra]], on="path", how="left", sort=False)
+    joined["label"] = joined["label"].astype(object).where(joined["label"].notna(), None)
+    joined["error"] = joined["error"].astype(object).where(joined["error"].notna(), None)
+    types = {"width": np.int32, "height": np.int32, "uncertainty": np.float32, "thumb_offset": np.int64}
+    return joined.astype({**types, "thumb_bytes": np.int32, "bytes": np.int64, "mtime_ns": np.int64})
+
+
+def _manifest(
+    table: pd.DataFrame, encoder: Encoder, root: Path, extra: list[str], files: pd.DataFrame
+) -> dict[str, Any]:
+    ok = table["status"] == "ok"
+    return {
+        "schema": SCHEMA,
+        "name": root.name,
+        "source": str(root),
+        "model": encoder.name,
+        "fingerprint": encoder.fingerprint,
+        "dim": encoder.dim,
+        "has_head": bool(ok.any() and table.loc[ok, "uncertainty"].notna().all()),
+        "counts": {"images": int(ok.sum()), "failed": int((~ok).sum())},
+        "metadata_columns": extra,
+        "table_hash": table_hash(files),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds"),
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _VERSIONS:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

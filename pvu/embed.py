@@ -1,0 +1,251 @@
+"""The pipeline: images of a folder -> representations, uncertainties, neighbours and a map, in a store that resumes."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import itertools
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+
+from pvu.assemble import assemble
+from pvu.decoding import Outcome, decode_all
+from pvu.errors import Cancelled, SourceError, StoreError
+from pvu.images import Preprocessing
+from pvu.progress import PhaseTimer, Progress, ProgressCallback
+from pvu.shards import Result, ShardWriter, shard_keys
+from pvu.sources import find_images, resolve_source, table_hash
+from pvu.store import MANIFEST, EmbeddedDataset, finish_commit, partial_path, stores_folder
+
+SHARD_SIZE = 256
+
+
+class Encoder(Protocol):
+    """What the pipeline needs of a model. ``pvu.models.Model`` is one; tests bring a tiny fake."""
+
+    name: str
+    fingerprint: str
+    dim: int
+    preprocessing: Preprocessing
+
+    def encode(self, images: np.ndarray, /) -> tuple[np.ndarray, np.ndarray | None]: ...
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one call of :func:`embed_with_report` did.
+
+    Args:
+        dataset: the result.
+        computed: images decoded and encoded by this call, failed ones included.
+        reused: images taken from an earlier run or from a run that was interrupted.
+        seconds: wall-clock time of the call.
+        images_per_second: computed images over the time that decoding and encoding took; 0 if none were.
+    """
+
+    dataset: EmbeddedDataset
+    computed: int
+    reused: int
+    seconds: float
+    images_per_second: float
+
+
+def embed(
+    source: str | os.PathLike[str],
+    *,
+    model: str | Encoder = "default",
+    table: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    progress: ProgressCallback | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> EmbeddedDataset:
+    """Embed the images of a folder, or reuse what an earlier call has done.
+
+    Only new and changed images are computed. A call that was killed is resumed from its last finished shard.
+
+    Args:
+        source: a folder, searched recursively, or a .zip of one. It is never written to.
+        model: a name (see ``pvu.models.resolve``), or an encoder.
+        table: a CSV with the columns ``path`` and perhaps ``label``; others become columns to colour by. None looks
+            for labels.csv, metadata.csv or images.csv in the folder.
+        workers: decoding processes; None takes one per core (at most 8).
+        progress: called often with a Progress.
+        should_stop: asked after every batch; once it is true the run stops, and what is finished is kept.
+
+    Returns:
+        The data set, opened from its store.
+
+    Raises:
+        SourceError: if there are no images.
+        ModelError: if the model cannot be loaded.
+        Cancelled: if should_stop said so.
+        StoreError: if the disk is full; finished work is kept.
+    """
+    return embed_with_report(
+        source, model=model, table=table, workers=workers, progress=progress, should_stop=should_stop
+    ).dataset
+
+
+def embed_with_report(
+    source: str | os.PathLike[str],
+    *,
+    model: str | Encoder = "default",
+    table: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    progress: ProgressCallback | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Report:
+    """As :func:`embed`, and says what was computed and what was reused."""
+    start = time.monotonic()
+    report = progress or (lambda _: None)
+    report(Progress("scan"))
+    root = resolve_source(source)
+    table_path = Path(table).expanduser() if table is not None else None
+    if table_path is not None and not table_path.is_file():
+        raise SourceError(f"There is no table at {table_path}.")
+    files = find_images(root, table=table_path)
+    report(Progress("model"))
+    encoder = _load(model)
+    path = store_path(root, encoder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A second call for the same store waits here, and then finds everything done.
+    with FileLock(f"{path}.lock"):
+        run = _Run(files, root, encoder, path, report, should_stop or (lambda: False))
+        try:
+            run.compute(workers if workers is not None else min(os.cpu_count() or 1, 8))
+            run.finish(source)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise StoreError(
+                f"The disk is full: {path.parent} has {shutil.disk_usage(path.parent).free / 2**20:.0f} MiB left. "
+                "Finished images are kept; free some space and start again."
+            ) from error
+    return Report(EmbeddedDataset(path), run.computed, run.reused, time.monotonic() - start, run.images_per_second)
+
+
+def _load(model: str | Encoder) -> Encoder:
+    if not isinstance(model, str):
+        return model
+    from pvu.models import load_model
+
+    return load_model(model)
+
+
+def store_path(root: Path, encoder: Encoder) -> Path:
+    """The store of a folder and a model: readable, and different for every pair."""
+    identity = hashlib.blake2b(f"{root}\0{encoder.fingerprint}".encode(), digest_size=6).hexdigest()
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{root.name}-{encoder.name}").strip("-.")[:80]
+    return stores_folder() / f"{slug}-{identity}"
+
+
+class _Run:
+    """One run over one folder: computes what is missing into shards, then puts the store together."""
+
+    def __init__(
+        self,
+        files: pd.DataFrame,
+        root: Path,
+        encoder: Encoder,
+        path: Path,
+        report: ProgressCallback,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.files, self.root, self.encoder, self.path = files, root, encoder, path
+        self.report, self.should_stop = report, should_stop
+        self.shards = partial_path(path) / "shards"
+        self.computed = self.reused = 0
+        self.images_per_second = 0.0
+        finish_commit(path)
+        self.previous = EmbeddedDataset(path) if (path / MANIFEST).is_file() else None
+
+    def compute(self, workers: int) -> None:
+        """Decode and encode every image that neither the store nor a finished shard has."""
+        images = self.files[self.files["error"].isna()]
+        known = shard_keys(self.shards) | stored_keys(self.previous)
+        keys = list(zip(images["path"], images["bytes"], images["mtime_ns"], strict=True))
+        todo = [key for key in keys if key not in known]
+        self.reused = len(keys) - len(todo)
+        if not todo:
+            return
+        writer = ShardWriter(self.shards, SHARD_SIZE)
+        timer = PhaseTimer("images", len(todo), self.report)
+        start = time.monotonic()
+        try:
+            for results in self._results(todo, workers):
+                for result in results:
+                    writer.add(result)
+                self.computed += len(results)
+                timer.step(len(results), sum(result.error is not None for result in results))
+                if self.should_stop():
+                    raise Cancelled(
+                        f"Cancelled after {self.computed + self.reused:,} of {len(keys):,} images. "
+                        "They are kept: start again to go on from there."
+                    )
+        finally:
+            writer.flush()
+        self.images_per_second = self.computed / (time.monotonic() - start)
+
+    def _results(self, todo: Sequence[tuple[str, int, int]], workers: int) -> Iterator[list[Result]]:
+        paths = [self.root / path for path, _, _ in todo]
+        keys = iter(todo)
+        for outcomes in decode_all(paths, self.encoder.preprocessing, workers=workers):
+            yield encode_outcomes(self.encoder, outcomes, list(itertools.islice(keys, len(outcomes))))
+
+    def finish(self, source: str | os.PathLike[str]) -> None:
+        """Put the store together, unless the one that is there says the same already."""
+        if self.computed == 0 and self.previous is not None and self._is_current(self.previous):
+            shutil.rmtree(partial_path(self.path), ignore_errors=True)
+            return
+        assemble(self.path, self.files, self.previous, self.encoder, root=self.root, report=self.report)
+
+    def _is_current(self, previous: EmbeddedDataset) -> bool:
+        return previous.manifest["table_hash"] == table_hash(self.files)
+
+
+def encode_outcomes(
+    encoder: Encoder, outcomes: Sequence[Outcome], keys: Sequence[tuple[str, int, int]]
+) -> list[Result]:
+    """Encode what was decoded of a chunk, and pass on what was not."""
+    decoded = [outcome for outcome in outcomes if not isinstance(outcome, str)]
+    if decoded:
+        z, u = encoder.encode(np.stack([image.pixels for image in decoded]))
+        z16 = z.astype(np.float16)
+        uncertainties = u if u is not None else np.full(len(z), np.nan, np.float32)
+    results = []
+    position = 0
+    for key, outcome in zip(keys, outcomes, strict=True):
+        if isinstance(outcome, str):
+            results.append(Result(*key, error=outcome))
+            continue
+        results.append(
+            Result(
+                *key,
+                width=outcome.width,
+                height=outcome.height,
+                content_hash=outcome.content_hash,
+                uncertainty=float(uncertainties[position]),
+                embedding=z16[position].tobytes(),
+                thumbnail=outcome.thumbnail,
+            )
+        )
+        position += 1
+    return results
+
+
+def stored_keys(dataset: EmbeddedDataset | None) -> set[tuple[str, int, int]]:
+    """The keys of the images that a store has finished, the failed ones included."""
+    if dataset is None:
+        return set()
+    table = pd.read_parquet(dataset.path / "images.parquet", columns=["path", "bytes", "mtime_ns"])
+    return set(zip(table["path"], table["bytes"].tolist(), table["mtime_ns"].tolist(), strict=True))

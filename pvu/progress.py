@@ -1,0 +1,84 @@
+"""How far a long computation is: one small record that the terminal, the status file and the page all show."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+PHASES = {
+    "scan": "Looking through the folder",
+    "model": "Loading the model",
+    "images": "Computing embeddings and uncertainties",
+    "neighbors": "Finding each image's neighbours",
+    "map": "Drawing the map",
+    "save": "Saving",
+}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A moment of a run.
+
+    Args:
+        phase: a key of PHASES.
+        done: images finished in this phase.
+        total: images in this phase; 0 if it cannot be counted.
+        per_second: images a second since the phase began; 0 if unknown.
+        seconds_left: at that speed; NaN if unknown.
+        failed: images that could not be read so far.
+    """
+
+    phase: str
+    done: int = 0
+    total: int = 0
+    per_second: float = 0.0
+    seconds_left: float = float("nan")
+    failed: int = 0
+
+    def __str__(self) -> str:
+        text = PHASES.get(self.phase, self.phase)
+        if self.total:
+            text += f": {self.done:,} of {self.total:,}"
+        if self.per_second:
+            text += f", {self.per_second:.0f} images/s"
+        if self.seconds_left == self.seconds_left:
+            text += f", {format_seconds(self.seconds_left)} left"
+        return text
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+class PhaseTimer:
+    """Measures the speed of one phase.
+
+    Args:
+        phase: a key of PHASES.
+        total: images in it.
+        report: gets a Progress at every step.
+    """
+
+    def __init__(self, phase: str, total: int, report: ProgressCallback) -> None:
+        self._phase, self._total, self._report = phase, total, report
+        self._start = time.monotonic()
+        self._done = self._failed = 0
+        report(Progress(phase, 0, total))
+
+    def step(self, done: int, failed: int = 0) -> None:
+        """Count more images as finished."""
+        self._done += done
+        self._failed += failed
+        speed = self._done / max(time.monotonic() - self._start, 1e-9)
+        left = (self._total - self._done) / speed if speed else float("nan")
+        self._report(Progress(self._phase, self._done, self._total, speed, left, self._failed))
+
+
+def format_seconds(seconds: float) -> str:
+    """ "42 s", "3 min 20 s", "2 h 5 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

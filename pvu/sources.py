@@ -1,0 +1,168 @@
+"""From a folder (and perhaps a CSV) to the table of its images: paths, labels, what is not an image and why."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from pvu.archives import extract_zip
+from pvu.errors import SourceError
+from pvu.images import EXTENSIONS
+from pvu.paths import is_allowed
+
+TABLE_NAMES = ("labels.csv", "metadata.csv", "images.csv")
+# Columns of a store that a CSV's own columns must not overwrite.
+RESERVED = frozenset(
+    {"row", "path", "label", "width", "height", "bytes", "mtime_ns", "content_hash", "status", "error", "uncertainty"}
+    | {"thumb_offset", "thumb_bytes", "similarity"}
+)
+# Share of the images that must lie at one depth for their folders to be taken as labels: a few strays do not decide.
+_LABEL_DEPTH_SHARE = 0.9
+
+
+def resolve_source(source: str | os.PathLike[str]) -> Path:
+    """The folder behind a source: a folder itself, or a .zip unpacked (once) under PVU_HOME after safety checks.
+
+    Raises:
+        SourceError: if there is nothing at the path, or it is neither a folder nor a .zip.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path.resolve()
+    if path.is_file() and path.suffix.lower() == ".zip":
+        return extract_zip(path)
+    if not path.exists():
+        raise SourceError(f"There is no folder or .zip at {path}. Check the path.")
+    raise SourceError(f"{path} is neither a folder nor a .zip file. Give the folder that holds the images.")
+
+
+def find_images(root: Path, *, table: Path | None = None) -> pd.DataFrame:
+    """List every file of a folder, recursively: the images, and the rest with the reason why they are left out.
+
+    Labels come from the table if there is one (a CSV with the columns ``path`` and perhaps ``label``; its other columns
+    are kept), else from the folder names where the tree is folder-per-label, else there are none. Hidden files and
+    folders are ignored.
+
+    Args:
+        root: an existing folder.
+        table: the CSV; None looks for labels.csv, metadata.csv or images.csv in the folder.
+
+    Returns:
+        One row a file, sorted by path: ``path`` (relative, with /), ``label`` (str or None), ``bytes`` and ``mtime_ns``
+        (int64), ``error`` (str, or None for images to decode), and the table's other columns.
+
+    Raises:
+        SourceError: if the folder has no images, or the table cannot be used.
+    """
+    table = table or _table_in(root)
+    rows = [_describe(root, path) for path in _files(root) if table is None or path != table.resolve()]
+    files = pd.DataFrame(rows, columns=["path", "bytes", "mtime_ns", "error"])
+    files["error"] = files["error"].astype(object)
+    if files["error"].isna().sum() == 0:
+        listed = f" ({len(files)} other files)" if len(files) else ""
+        raise SourceError(
+            f"Found 0 images in {root}{listed}. Supported extensions: {', '.join(sorted(EXTENSIONS))}. "
+            "Give the folder that holds the images; folders inside it are searched too."
+        )
+    if table is not None:
+        files = _join_table(files, root, table)
+    else:
+        files["label"] = pd.Series(folder_labels(files["path"].tolist()), dtype=object, index=files.index)
+    first = ["path", "label", "bytes", "mtime_ns", "error"]
+    return files[first + [column for column in files if column not in first]]
+
+
+def _table_in(root: Path) -> Path | None:
+    """A CSV of one of the usual names that has a column of paths; any other CSV is just a file that is no image."""
+    for name in TABLE_NAMES:
+        path = root / name
+        if path.is_file() and _path_column(pd.read_csv(path, nrows=0, encoding="utf-8-sig", on_bad_lines="skip")):
+            return path.resolve()
+    return None
+
+
+def _path_column(table: pd.DataFrame) -> str | None:
+    return next((name for name in ("path", "file_name", "filename") if name in table.columns), None)
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and name != "__MACOSX")
+        for name in sorted(names):
+            if not name.startswith(".") and name not in ("Thumbs.db", "desktop.ini"):
+                yield Path(folder, name)
+
+
+def _describe(root: Path, path: Path) -> tuple[str, int, int, str | None]:
+    relative = path.relative_to(root).as_posix()
+    if path.suffix.lower() not in EXTENSIONS:
+        return relative, 0, 0, f"not an image type that is read ({path.suffix or 'no extension'})"
+    if path.is_symlink() and not (path.resolve().is_relative_to(root) or is_allowed(path)):
+        return relative, 0, 0, "a link that leads outside the folder"
+    try:
+        stat = path.stat()
+    except OSError as error:
+        return relative, 0, 0, f"cannot be read ({error.strerror or error})"
+    return relative, stat.st_size, stat.st_mtime_ns, "empty file" if stat.st_size == 0 else None
+
+
+def folder_labels(paths: list[str]) -> list[str | None]:
+    """Labels from folder names, where the tree is folder-per-label; None for each image otherwise.
+
+    The label is the parent folder (``train/cat/1.jpg`` is a cat); where all parents have one name
+    (``cat/images/1.jpg``), it is the folder above. Images away from the common depth get no label.
+    """
+    folders = [PurePosixPath(path).parts[:-1] for path in paths]
+    depth, at_depth = Counter(len(parts) for parts in folders).most_common(1)[0]
+    if depth == 0 or at_depth < _LABEL_DEPTH_SHARE * len(paths):
+        return [None] * len(paths)
+    for level in range(depth - 1, -1, -1):
+        labels = [parts[level] if len(parts) == depth else None for parts in folders]
+        if len({label for label in labels if label is not None}) > 1:
+            return labels
+    return [None] * len(paths)
+
+
+def _join_table(files: pd.DataFrame, root: Path, table: Path) -> pd.DataFrame:
+    try:
+        listed = pd.read_csv(table, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise SourceError(f"Cannot read the table {table}: {error}") from error
+    column = _path_column(listed)
+    if column is None:
+        raise SourceError(f"The table {table} has the columns {list(listed.columns)}, but needs one named 'path'.")
+    listed = listed.rename(columns={column: "path"})
+    listed["path"] = [_relative(str(path), root) for path in listed["path"]]
+    listed = listed.drop_duplicates("path", keep="last")
+    clashes = {name: f"{name}_from_table" for name in listed.columns if name in RESERVED - {"path", "label"}}
+    listed = listed.rename(columns=clashes)
+    if "label" in listed:
+        labels = listed["label"]
+        listed["label"] = [None if pd.isna(label) else str(label) for label in labels]
+    else:
+        listed["label"] = None
+    joined = files.merge(listed, on="path", how="left", sort=False)
+    joined["label"] = pd.Series([None if pd.isna(v) else v for v in joined["label"]], dtype=object, index=joined.index)
+    absent = listed.loc[~listed["path"].isin(files["path"]), "path"]
+    if absent.empty:
+        return joined
+    missing = pd.DataFrame({"path": absent, "bytes": 0, "mtime_ns": 0, "label": None})
+    missing["error"] = f"listed in {table.name}, but not in the folder"
+    return pd.concat([joined, missing], ignore_index=True)
+
+
+def _relative(path: str, root: Path) -> str:
+    given = Path(path)
+    if given.is_absolute() and given.is_relative_to(root):
+        return given.relative_to(root).as_posix()
+    return PurePosixPath(path.replace("\\", "/")).as_posix()
+
+
+def table_hash(files: pd.DataFrame) -> str:
+    """A hash of everything that :func:`find_images` found: paths, sizes, times, labels, other columns."""
+    return hashlib.blake2b(files.to_json(orient="split").encode(), digest_size=16).hexdigest()

@@ -1,0 +1,380 @@
+"""The on-disk result of a run: one directory a (data set, model) pair. Layout and promises are in README.md."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from pvu.errors import QueryError, StoreError
+from pvu.paths import home
+
+if TYPE_CHECKING:
+    from pvu.index import SearchIndex
+    from pvu.models import Model
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+Query = int | np.integer | str | os.PathLike[str] | Image.Image | np.ndarray
+
+
+class EmbeddedDataset:
+    """The images of a folder with an embedding, an uncertainty, neighbours and a place on the map each.
+
+    Rows are in one order everywhere: row i of ``images``, ``embeddings``, ``uncertainty``, ``labels``, ``coords`` and
+    ``neighbors`` is the same image.
+
+    Args:
+        path: a store's directory.
+
+    Raises:
+        StoreError: if there is no complete store at the path, or another version of pvu wrote it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest = read_manifest(path)
+        table = pd.read_parquet(path / "images.parquet")
+        ok = table["status"] == "ok"
+        self.images: pd.DataFrame = table[ok].drop(columns=["status", "error"]).reset_index(drop=True)
+        self.failed: pd.DataFrame = table.loc[~ok, ["path", "error"]].reset_index(drop=True)
+        self.embeddings: np.ndarray = np.load(path / "embeddings.npy", mmap_mode="r")
+        if len(self.embeddings) != len(self.images):
+            raise StoreError(
+                f"The store {path} is damaged: {len(self.images)} images, {len(self.embeddings)} embeddings. "
+                "Delete it and embed the folder again."
+            )
+
+    @classmethod
+    def open(cls, dataset: str | os.PathLike[str], *, model: str | None = None) -> Self:
+        """Open a store, or the newest store of a folder that was embedded.
+
+        Args:
+            dataset: a store's directory, or the folder (or .zip) of images.
+            model: only a store made with this model.
+
+        Raises:
+            StoreError: if there is none, with the command that makes it.
+        """
+        path = Path(dataset).expanduser()
+        finish_commit(path)
+        if (path / MANIFEST).is_file():
+            return cls(path)
+        found = find_stores(path, model=model)
+        if not found:
+            raise StoreError(
+                f"{path} is neither a store nor a folder that was embedded"
+                + (f" with {model}" if model else "")
+                + f". Make it first: python -m pvu embed {path}"
+            )
+        return cls(found[0])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __repr__(self) -> str:
+        return f"EmbeddedDataset({self.name!r}, {len(self)} images, model={self.manifest['model']!r})"
+
+    @property
+    def name(self) -> str:
+        """What to call it: the folder's name."""
+        return str(self.manifest["name"])
+
+    @property
+    def source(self) -> Path:
+        """The folder of the original images."""
+        return Path(self.manifest["source"])
+
+    @property
+    def version(self) -> str:
+        """A string that changes whenever the content does: the key of every cache made from it."""
+        return f"{self.path.name}-{self.manifest['created']}"
+
+    @cached_property
+    def uncertainty(self) -> np.ndarray:
+        """(N,) float32, > 0; NaN throughout if the model has no head."""
+        return self.images["uncertainty"].to_numpy(np.float32)
+
+    @property
+    def has_uncertainty(self) -> bool:
+        """Whether the model has an uncertainty head."""
+        return bool(self.manifest["has_head"])
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """(N,) object: str, or None where an image has no label."""
+        return np.array([None if pd.isna(label) else label for label in self.images["label"]], dtype=object)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether at least two labels occur."""
+        return len({label for label in self.labels if label is not None}) > 1
+
+    @cached_property
+    def coords(self) -> np.ndarray:
+        """(N, 2) float32: each image's place on the UMAP map."""
+        coords: np.ndarray = np.load(self.path / "umap.npy")
+        return coords
+
+    @cached_property
+    def neighbors(self) -> np.ndarray:
+        """(N, k) int32: rows of the nearest other images, nearest first."""
+        return self._graph["indices"]
+
+    @cached_property
+    def similarities(self) -> np.ndarray:
+        """(N, k) float32: the cosines that belong to ``neighbors``."""
+        return self._graph["similarities"]
+
+    @cached_property
+    def _graph(self) -> dict[str, np.ndarray]:
+        with np.load(self.path / "neighbors.npz") as file:
+            return dict(file)
+
+    @property
+    def metadata_columns(self) -> list[str]:
+        """The columns that came from the user's table."""
+        return list(self.manifest["metadata_columns"])
+
+    @cached_property
+    def percentiles(self) -> np.ndarray:
+        """(N,) float32 in [0, 100]: the share of this data set that is at most as uncertain as each image."""
+        return self.percentile(self.uncertainty)
+
+    @cached_property
+    def _sorted_uncertainty(self) -> np.ndarray:
+        return np.sort(self.uncertainty)
+
+    def percentile(self, uncertainty: Any) -> Any:
+        """The share, in percent, of this data set that is at most as uncertain as given values (any shape)."""
+        rank = np.searchsorted(self._sorted_uncertainty, uncertainty, side="right")
+        return (100 * rank / max(len(self), 1)).astype(np.float32)
+
+    def threshold(self, keep: float) -> float:
+        """The uncertainty up to which the most certain share of the images lies.
+
+        Args:
+            keep: in (0, 1]; 0.9 hides the most uncertain tenth.
+
+        Raises:
+            ValueError: if keep is not in (0, 1].
+            QueryError: if the model has no head.
+        """
+        if not 0 < keep <= 1:
+            raise ValueError(f"keep must be above 0 and at most 1, got {keep}.")
+        self.require_uncertainty()
+        return float(np.quantile(self.uncertainty, keep, method="inverted_cdf"))
+
+    def require_uncertainty(self) -> None:
+        """Raises QueryError, with the way out, if the model has no head."""
+        if not self.has_uncertainty:
+            raise QueryError(
+                f"The model {self.manifest['model']} has no uncertainty head, so nothing can be filtered by "
+                "uncertainty. Embed with the default model, or train a head for this one (see training/README.md)."
+            )
+
+    def image_path(self, row: int) -> Path:
+        """The original image file of a row."""
+        return self.source / str(self.images["path"].iloc[row])
+
+    def thumbnail(self, row: int) -> bytes:
+        """The JPEG thumbnail of a row."""
+        offset, size = (int(self.images[column].iloc[row]) for column in ("thumb_offset", "thumb_bytes"))
+        return self._thumbs[offset : offset + size].tobytes()
+
+    @cached_property
+    def _thumbs(self) -> np.ndarray:
+        path = self.path / "thumbs.bin"
+        return np.memmap(path, np.uint8, mode="r") if path.stat().st_size else np.empty(0, np.uint8)
+
+    @cached_property
+    def model(self) -> Model:
+        """The model that made this store, loaded on first use.
+
+        Raises:
+            StoreError: if the model of that name has other weights now.
+        """
+        from pvu.models import load_model
+
+        model = load_model(self.manifest["model"])
+        if model.fingerprint != self.manifest["fingerprint"]:
+            raise StoreError(
+                f"The weights of {model.name} have changed since {self.name} was embedded, so a new picture cannot be "
+                f"compared with it. Embed it again: python -m pvu embed {self.source}"
+            )
+        return model
+
+    @cached_property
+    def index(self) -> SearchIndex:
+        """The search index over all images, built on first use."""
+        from pvu.index import SearchIndex
+
+        return SearchIndex(self.embeddings)
+
+    def find_row(self, query: str | os.PathLike[str]) -> int | None:
+        """The row of an image of this set, by its relative path or the path of its file; None if it is not in it."""
+        rows: dict[str, int] = self._row_of_path
+        text = os.fspath(query)
+        if text in rows:
+            return rows[text]
+        path = Path(query).expanduser().resolve()
+        return rows.get(path.relative_to(self.source).as_posix()) if path.is_relative_to(self.source) else None
+
+    @cached_property
+    def _row_of_path(self) -> dict[str, int]:
+        return {path: row for row, path in enumerate(self.images["path"])}
+
+    def encode_query(self, query: Query) -> tuple[np.ndarray, float, int | None]:
+        """What a query is to the search.
+
+        Args:
+            query: a row, a path (of an image of the set, or any image file), a picture, or a vector (D,).
+
+        Returns:
+            The vector (D,) float32, its uncertainty (NaN if unknown), and its row if it is in the set.
+
+        Raises:
+            QueryError: if there is no such row or file, or the vector has another length.
+            BadImageError: if the file is not an image.
+        """
+        if isinstance(query, np.ndarray):
+            if query.shape != (self.embeddings.shape[1],):
+                raise QueryError(f"A query vector needs the shape ({self.embeddings.shape[1]},), got {query.shape}.")
+            return query.astype(np.float32), float("nan"), None
+        if isinstance(query, Image.Image):
+            return self._encode_picture(query)
+        row = int(query) if isinstance(query, int | np.integer) else self.find_row(query)
+        if row is None:
+            return self._encode_picture(_read_picture(Path(query)))  # type: ignore[arg-type]
+        if not 0 <= row < len(self):
+            raise QueryError(f"There is no row {row}: {self.name} has the rows 0 to {len(self) - 1}.")
+        return np.asarray(self.embeddings[row], np.float32), float(self.uncertainty[row]), row
+
+    def _encode_picture(self, picture: Image.Image) -> tuple[np.ndarray, float, None]:
+        z, u = self.model.encode([picture])
+        return z[0], float(u[0]) if u is not None else float("nan"), None
+
+    def search(
+        self, query: Query, k: int = 10, *, max_uncertainty: float | None = None, allowed: np.ndarray | None = None
+    ) -> pd.DataFrame:
+        """The k images most similar to a query, leaving the query itself out.
+
+        Filters inside the index, so that k images come back whenever k pass.
+
+        Args:
+            query: see :meth:`encode_query`.
+            k: at least 1.
+            max_uncertainty: only images with at most this uncertainty.
+            allowed: (N,) bool, only these images.
+
+        Returns:
+            ``row, path, similarity, uncertainty, label``, most similar first; similarity is the cosine.
+
+        Raises:
+            QueryError: if the query is unusable, k < 1, or uncertainty is asked for and there is none.
+        """
+        vector, _, row = self.encode_query(query)
+        mask = np.ones(len(self), bool) if allowed is None else np.array(allowed, dtype=bool)
+        if mask.shape != (len(self),):
+            raise QueryError(f"allowed needs the shape ({len(self)},), got {mask.shape}.")
+        if max_uncertainty is not None:
+            self.require_uncertainty()
+            mask &= self.uncertainty <= max_uncertainty
+        if row is not None:
+            mask[row] = False
+        rows, similarities = self.index.search(vector, k, allowed=None if mask.all() else mask)
+        return pd.DataFrame(
+            {
+                "row": rows,
+                "path": self.images["path"].to_numpy()[rows],
+                "similarity": similarities,
+                "uncertainty": self.uncertainty[rows],
+                "label": self.labels[rows],
+            }
+        )
+
+
+def _read_picture(path: Path) -> Image.Image:
+    from pvu.images import open_rgb, read_bytes
+
+    if not path.expanduser().is_file():
+        raise QueryError(f"There is no image at {path}. Give a row number, a path in the data set, or an image file.")
+    return open_rgb(read_bytes(path.expanduser()))[0]
+
+
+def stores_folder() -> Path:
+    """Where stores live."""
+    return home() / "stores"
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """A store's manifest.
+
+    Raises:
+        StoreError: if it is missing, damaged, or of another schema.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
+    except FileNotFoundError:
+        raise StoreError(f"There is no store at {path}.") from None
+    except (OSError, json.JSONDecodeError) as error:
+        raise StoreError(f"The store {path} cannot be read: {error}. Delete it and embed the folder again.") from error
+    if manifest.get("schema") != SCHEMA:
+        raise StoreError(
+            f"The store {path} has schema {manifest.get('schema')}, this version of pvu reads {SCHEMA}. "
+            "Embed the folder again."
+        )
+    return manifest
+
+
+def find_stores(source: Path | None = None, *, model: str | None = None) -> list[Path]:
+    """Complete stores, newest first: all, or those of one source folder, or of one model."""
+    from pvu.sources import resolve_source
+
+    wanted = str(resolve_source(source)) if source is not None and source.exists() else source and str(source)
+    found: list[tuple[str, Path]] = []
+    for folder in stores_folder().glob("*.partial"):
+        finish_commit(folder.with_suffix(""))
+    for path in stores_folder().glob(f"*/{MANIFEST}"):
+        if path.parent.suffix in (".partial", ".old"):
+            continue
+        try:
+            manifest = read_manifest(path.parent)
+        except StoreError:
+            continue  # another schema, or damaged: opening it by its path says so
+        if wanted in (None, manifest["source"]) and model in (None, manifest["model"]):
+            found.append((manifest["created"], path.parent))
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def partial_path(path: Path) -> Path:
+    """Where a store is built before it takes its place."""
+    return path.with_name(path.name + ".partial")
+
+
+def commit(path: Path) -> None:
+    """Put a finished ``.partial`` in its store's place. A crash anywhere in between is mended by finish_commit."""
+    old = path.with_name(path.name + ".old")
+    _remove(old)
+    if path.exists():
+        os.replace(path, old)
+    os.replace(partial_path(path), path)
+    _remove(old)
+
+
+def finish_commit(path: Path) -> None:
+    """Complete a commit that a crash interrupted between its two renames."""
+    if not path.exists() and (partial_path(path) / MANIFEST).is_file():
+        commit(path)
+
+
+def _remove(path: Path) -> None:
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Reproduces the pretraining of an uncertainty head. Imports pvu; pvu never imports this package."""

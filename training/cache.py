@@ -1,0 +1,230 @@
+"""Compute once what training reads in every epoch: representations and task losses of augmented views.
+
+    python -m training.cache training/configs/efficientnet_lite0.yaml --data DATA --out CACHE
+
+DATA holds one folder a source. Stopped at any instant, the same command goes on and repeats at most one shard.
+More ``passes`` can be added to the configuration later: only the new ones are computed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import multiprocessing
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from pvu.errors import PVUError
+from pvu.images import Preprocessing
+from pvu.models import hash_weights, load_model
+from pvu.neighbors import normalized
+from training import shards, tasks
+from training.config import CacheConfig, load_config
+from training.data import UNLABELLED, SourceImage, list_images
+from training.shards import FACTS, Shard
+from training.views import Chunk, make_views
+
+CHUNK = 16  # images a task of a worker; 2.4 MB of pixels at 224
+AHEAD = 16  # chunks in flight: enough to keep the model busy across a slow one, and under 50 MB of pixels
+
+Views = tuple[np.ndarray, np.ndarray]
+
+
+class Encoder(Protocol):
+    """What the cache needs of a model. :class:`pvu.models.Model` has it."""
+
+    preprocessing: Preprocessing
+    backbone: torch.nn.Module
+
+    def represent(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(B, size, size, 3) uint8 -> (B, D) float32."""
+
+    def logits(self, z: torch.Tensor) -> torch.Tensor:
+        """(B, D) -> (B, classes) float32."""
+
+
+@dataclass(frozen=True)
+class WholePictures:
+    """What the task losses of a source's augmented views refer to.
+
+    Args:
+        bank: (N, D) float32, L2-normalised representations of the whole pictures.
+        labels: (N,) int32, the classifier's guess where there is no true label.
+    """
+
+    bank: np.ndarray
+    labels: np.ndarray
+
+
+def build_cache(config: CacheConfig, model: Encoder, data: Path, out: Path, *, workers: int = 2) -> int:
+    """Fill a cache, or go on with one.
+
+    Args:
+        config: what it holds.
+        model: a frozen backbone with its classifier.
+        data: the folder that holds the sources.
+        out: the cache's folder; made if absent.
+        workers: decoding processes beside the model; 0 decodes in this process.
+
+    Returns:
+        How many shards were computed by this call.
+
+    Raises:
+        CacheError: if the folder holds a cache of another model, configuration or set of images.
+        SourceError: if a source is missing or empty.
+    """
+    images = {source.name: list_images(data, source) for source in config.sources}
+    shards.open_cache(out, identity(config, model, images))
+    for name, listed in images.items():
+        shards.write_json(out / "images" / f"{name}.json", [[image.key, image.label] for image in listed])
+    todo = [shard for shard in shards.plan_of(config, images) if not shards.is_done(out, shard)]
+    whole: dict[str, WholePictures] = {}
+    progress = _Progress(sum(shard.stop - shard.start for shard in todo))
+    for shard, (pixels, changes) in _decoded(todo, images, config, model.preprocessing, workers):
+        z = model.represent(torch.from_numpy(pixels)).cpu().numpy()
+        if shard.pass_index > 0 and shard.source not in whole:
+            whole[shard.source] = _whole_pictures(out, shard.source, config, images)
+        facts = _facts(shard, z, changes, images[shard.source], whole.get(shard.source), model, config.temperature)
+        shards.write_shard(out, shard, z, facts)
+        progress.step(shard)
+    return len(todo)
+
+
+def identity(config: CacheConfig, model: Encoder, images: dict[str, list[SourceImage]]) -> dict[str, Any]:
+    """What a cache depends on. Passes, weights and the held-out share are not in it: they may change."""
+    return {
+        "backbone": hash_weights(model.backbone),
+        "preprocessing": asdict(model.preprocessing),
+        "augmentation": asdict(config.augmentation),
+        "seed": config.seed,
+        "shard": config.shard,
+        "temperature": config.temperature,
+        "images": {name: [len(listed), _hash_keys(listed)] for name, listed in images.items()},
+    }
+
+
+def _hash_keys(images: list[SourceImage]) -> str:
+    return hashlib.blake2b("\n".join(image.key for image in images).encode(), digest_size=16).hexdigest()
+
+
+def _decoded(
+    todo: list[Shard],
+    images: dict[str, list[SourceImage]],
+    config: CacheConfig,
+    preprocessing: Preprocessing,
+    workers: int,
+) -> Iterator[tuple[Shard, Views]]:
+    """Pixels and changes of each shard in turn, while workers are already at the next."""
+    chunks: list[Chunk] = []
+    sizes = []
+    for shard in todo:
+        listed = images[shard.source][shard.start : shard.stop]
+        parts = [listed[start : start + CHUNK] for start in range(0, len(listed), CHUNK)]
+        sizes.append(len(parts))
+        for part in parts:
+            keys, paths = tuple(image.key for image in part), tuple(image.path for image in part)
+            chunks.append(Chunk(keys, paths, shard.pass_index, config.seed, config.augmentation, preprocessing))
+    views = _in_order(chunks, workers)
+    for shard, size in zip(todo, sizes, strict=True):
+        parts_of_shard = [next(views) for _ in range(size)]
+        yield shard, (np.concatenate([p for p, _ in parts_of_shard]), np.concatenate([c for _, c in parts_of_shard]))
+
+
+def _in_order(chunks: list[Chunk], workers: int) -> Iterator[Views]:
+    """The views of each chunk, in order, at most AHEAD of them made before they are asked for."""
+    if workers == 0:
+        yield from map(make_views, chunks)
+        return
+    # Forked workers share this process's modules and start at once; they only decode, so torch's threads are no matter.
+    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method)) as pool:
+        pending: deque[Future[Views]] = deque()
+        for chunk in chunks:
+            pending.append(pool.submit(make_views, chunk))
+            if len(pending) > AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _whole_pictures(
+    out: Path, source: str, config: CacheConfig, images: dict[str, list[SourceImage]]
+) -> WholePictures:
+    first = [shard for shard in shards.plan_of(config, images) if shard.source == source and shard.pass_index == 0]
+    parts = [shards.read_shard(out, shard) for shard in first]
+    bank = normalized(np.concatenate([z for z, _ in parts]))
+    return WholePictures(bank, np.concatenate([facts["label"] for _, facts in parts]))
+
+
+def _facts(
+    shard: Shard,
+    z: np.ndarray,
+    changes: np.ndarray,
+    images: list[SourceImage],
+    whole: WholePictures | None,
+    model: Encoder,
+    temperature: float,
+) -> np.ndarray:
+    """What is known of the views of a shard besides z: (n,) of FACTS."""
+    rows = np.arange(shard.start, shard.stop)
+    facts = np.zeros(len(rows), FACTS)
+    facts["image"] = rows
+    facts["area"], facts["degradation"], facts["strength"] = changes[:, 1], changes[:, 2], changes[:, 3]
+    if whole is None:
+        labels = np.array([image.label for image in images[shard.start : shard.stop]], np.int32)
+        labels = np.where(labels == UNLABELLED, tasks.pseudo_labels(z, model.logits), labels)
+        facts["instance"] = facts["distance"] = np.nan  # a whole picture is always its own nearest
+    else:
+        labels = whole.labels[rows]
+        facts["instance"] = tasks.instance_loss(z, rows, whole.bank, temperature)
+        facts["distance"] = tasks.distance(z, rows, whole.bank)
+    facts["label"] = labels
+    facts["cross_entropy"], facts["correct"] = tasks.cross_entropy(z, labels, model.logits)
+    undecoded = changes[:, 0] == 0
+    for name in ("cross_entropy", "instance", "distance"):
+        facts[name][undecoded] = np.nan
+    return facts
+
+
+class _Progress:
+    """One line a finished shard, with the speed and the time left."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done, self.started = total, 0, time.monotonic()
+
+    def step(self, shard: Shard) -> None:
+        self.done += shard.stop - shard.start
+        speed = self.done / (time.monotonic() - self.started)
+        left = (self.total - self.done) / speed
+        print(f"{shard.name}: {self.done}/{self.total} views, {speed:.0f}/s, {left:.0f} s left", flush=True)
+
+
+def main() -> int:
+    """The command line. Exit code 2 and one sentence on bad input."""
+    parser = argparse.ArgumentParser(prog="training.cache", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("config", type=Path, help="the YAML configuration")
+    parser.add_argument("--data", type=Path, required=True, help="the folder that holds the sources")
+    parser.add_argument("--out", type=Path, required=True, help="the cache's folder")
+    parser.add_argument("--workers", type=int, default=2, help="decoding processes beside the model")
+    arguments = parser.parse_args()
+    try:
+        config = load_config(arguments.config)
+        model = load_model(config.model)
+        build_cache(config.cache, model, arguments.data, arguments.out, workers=arguments.workers)
+    except (PVUError, ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""The configuration of a cache and of a training run: frozen dataclasses, read from one YAML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from training.augment import Augmentation
+from training.data import SourceConfig
+
+T = TypeVar("T")
+TASK_LOSSES = ("cross_entropy", "instance", "distance")
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """What the cache holds. See :mod:`training.cache`.
+
+    Args:
+        sources: the folders of images.
+        augmentation: of every view but the whole picture.
+        seed: of the augmentation.
+        shard: views a shard. 1,024 are about ten seconds of work on two cores: what a kill can lose.
+        temperature: of the instance task loss. 0.05 is usual for contrastive losses on a cosine.
+    """
+
+    sources: tuple[SourceConfig, ...]
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    seed: int = 0
+    shard: int = 1024
+    temperature: float = 0.05
+
+    def __post_init__(self) -> None:
+        names = [source.name for source in self.sources]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"sources must be named, each once; got {names}.")
+        if self.shard < 1 or self.temperature <= 0:
+            raise ValueError(f"shard and temperature must be positive, got {self.shard} and {self.temperature}.")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the head is trained. The paper's values unless a reason is given (arXiv 2402.16569, appendix).
+
+    Args:
+        loss: "ranking" (the paper's) or "l2" (its baseline).
+        task_losses: weight of each task loss of the cache in the target; within a source each is replaced by its rank
+            in [0, 1] first when there are several, as their scales have nothing in common.
+        margin: of the ranking loss.
+        pairs: "within" draws both views of a pair from one source, "across" from anywhere.
+        epochs: passes over the cached training views.
+        batch: views a step.
+        base_lr: at batch 256; scaled with the square root of batch / 256.
+        warmup_lr: where the warm-up starts.
+        warmup: share of the steps, inside the cosine. The paper's 25 of 460 "epochs".
+        betas: of AdamW.
+        weight_decay: none on biases.
+        hidden: width of the head.
+        degraded: whether degraded views are trained on; False leaves the paper's augmentation.
+        standardize: train on z with zero mean and unit variance a channel, folded into the first layer afterwards, so
+            that the head that is saved takes plain z.
+        ema: decay a step of the running average of the weights that is validated and saved; 0 takes the last weights.
+        seed: of initialisation and of the draws.
+    """
+
+    loss: str = "ranking"
+    task_losses: dict[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0})
+    margin: float = 0.1
+    pairs: str = "across"
+    epochs: int = 20
+    batch: int = 2048
+    base_lr: float = 1e-3
+    warmup_lr: float = 1e-4
+    warmup: float = 25 / 460
+    betas: tuple[float, float] = (0.8, 0.95)
+    weight_decay: float = 1e-4
+    hidden: int = 512
+    degraded: bool = True
+    standardize: bool = False
+    ema: float = 0.0
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.loss not in ("ranking", "l2"):
+            raise ValueError(f'loss must be "ranking" or "l2", got {self.loss!r}.')
+        if self.pairs not in ("within", "across"):
+            raise ValueError(f'pairs must be "within" or "across", got {self.pairs!r}.')
+        unknown = set(self.task_losses) - set(TASK_LOSSES)
+        if unknown or not self.task_losses or min(self.task_losses.values()) <= 0:
+            raise ValueError(f"task_losses must weight some of {TASK_LOSSES} above zero, got {self.task_losses}.")
+        if self.batch < 2 or self.batch % 2:
+            raise ValueError(f"batch must be even, since the ranking loss compares pairs; got {self.batch}.")
+        if self.epochs < 1 or not 0 <= self.warmup < 1 or not 0 <= self.ema < 1:
+            raise ValueError(f"Need epochs >= 1, 0 <= warmup < 1, 0 <= ema < 1; got {self}.")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that a head depends on.
+
+    Args:
+        model: a name of pvu's registry.
+        cache: what is computed once.
+        train: what is done with it.
+    """
+
+    model: str
+    cache: CacheConfig
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def load_config(path: Path) -> Config:
+    """Read a configuration.
+
+    Raises:
+        ValueError: naming the key, if one is unknown or missing, or a value is out of its range.
+    """
+    values = yaml.safe_load(path.read_text())
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold a mapping with model, cache and train.")
+    return build(Config, values, str(path))
+
+
+def build(kind: type[T], values: dict[str, Any], where: str) -> T:
+    """A dataclass from a mapping, nested dataclasses and tuples included.
+
+    Raises:
+        ValueError: naming the key, if one is unknown or missing.
+    """
+    hints = typing.get_type_hints(kind)
+    unknown = set(values) - set(hints)
+    if unknown:
+        raise ValueError(f"{where}: there is no {', '.join(sorted(unknown))}; there are {', '.join(hints)}.")
+    converted = {name: _convert(hints[name], value, f"{where}.{name}") for name, value in values.items()}
+    try:
+        return kind(**converted)
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return build(typing.cast("type[Any]", hint), value, where)
+    if typing.get_origin(hint) is tuple and isinstance(value, list):
+        inner = typing.get_args(hint)[0]
+        return tuple(_convert(inner, item, f"{where}[{index}]") for index, item in enumerate(value))
+    if hint is float and isinstance(value, int | str) and not isinstance(value, bool):
+        return float(value)  # YAML reads 1e-4 as a string
+    return value

@@ -1,0 +1,63 @@
+"""Task losses: what the head learns to predict, computed once for each view and kept in the cache.
+
+cross_entropy  the paper's: the frozen pretrained classifier against the label (arXiv 2402.16569, section 3)
+instance       InfoNCE: can the view be told from the other pictures of its source by cosine similarity?
+distance       1 - cosine of the view and the whole picture
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from pvu.neighbors import normalized
+
+Logits = Callable[[torch.Tensor], torch.Tensor]
+
+
+def cross_entropy(z: np.ndarray, labels: np.ndarray, logits: Logits) -> tuple[np.ndarray, np.ndarray]:
+    """The classifier's loss on each view.
+
+    Args:
+        z: (B, D) float32 representations.
+        labels: (B,) int classes.
+        logits: the frozen classifier, (B, D) -> (B, classes).
+
+    Returns:
+        loss: (B,) float32, nats.
+        correct: (B,) bool, whether the classifier's first guess is the label.
+    """
+    scores = logits(torch.from_numpy(np.asarray(z, np.float32)))
+    target = torch.from_numpy(np.asarray(labels, np.int64))
+    loss = F.cross_entropy(scores, target, reduction="none")
+    return loss.numpy(), (scores.argmax(1) == target).numpy()
+
+
+def pseudo_labels(z: np.ndarray, logits: Logits) -> np.ndarray:
+    """The classifier's own guess on whole pictures (B, D): (B,) int64, the label of their crops."""
+    return logits(torch.from_numpy(np.asarray(z, np.float32))).argmax(1).numpy()
+
+
+def instance_loss(z: np.ndarray, own: np.ndarray, bank: np.ndarray, temperature: float) -> np.ndarray:
+    """InfoNCE of views against whole pictures: -log softmax(cosine / temperature) at the own picture.
+
+    Args:
+        z: (B, D) float representations of views.
+        own: (B,) int, the row of each view's own picture in the bank.
+        bank: (N, D) float32, L2-normalised representations of the whole pictures of the source.
+        temperature: of the softmax.
+
+    Returns:
+        (B,) float32, nats.
+    """
+    scores = torch.from_numpy(normalized(z)) @ torch.from_numpy(bank).T / temperature
+    return F.cross_entropy(scores, torch.from_numpy(np.asarray(own, np.int64)), reduction="none").numpy()
+
+
+def distance(z: np.ndarray, own: np.ndarray, bank: np.ndarray) -> np.ndarray:
+    """1 - cosine of each view (B, D) and its own whole picture: (B,) float32 in [0, 2]."""
+    cosine = (normalized(z) * bank[own]).sum(axis=1)
+    return np.asarray(1 - cosine, np.float32)
