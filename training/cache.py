@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import multiprocessing
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,12 +28,7 @@ from training import shards, tasks
 from training.config import CacheConfig, load_config
 from training.data import UNLABELLED, SourceImage, list_images
 from training.shards import FACTS, Shard
-from training.views import Chunk, make_views
-
-CHUNK = 16  # images a task of a worker; 2.4 MB of pixels at 224
-AHEAD = 16  # chunks in flight: enough to keep the model busy across a slow one, and under 50 MB of pixels
-
-Views = tuple[np.ndarray, np.ndarray]
+from training.views import CHUNK, Chunk, Views, views_in_order
 
 
 class Encoder(Protocol):
@@ -100,14 +92,11 @@ def build_cache(config: CacheConfig, model: Encoder, data: Path, out: Path, *, w
 
 
 def identity(config: CacheConfig, model: Encoder, images: dict[str, list[SourceImage]]) -> dict[str, Any]:
-    """What a cache depends on. Passes, weights and the held-out share are not in it: they may change."""
+    """What a cache depends on: the backbone, the pictures, and how views are made of them."""
     return {
         "backbone": hash_weights(model.backbone),
         "preprocessing": asdict(model.preprocessing),
-        "augmentation": asdict(config.augmentation),
-        "seed": config.seed,
-        "shard": config.shard,
-        "temperature": config.temperature,
+        **shards.config_identity(config),
         "images": {name: [len(listed), _hash_keys(listed)] for name, listed in images.items()},
     }
 
@@ -133,32 +122,13 @@ def _decoded(
         for part in parts:
             keys, paths = tuple(image.key for image in part), tuple(image.path for image in part)
             chunks.append(Chunk(keys, paths, shard.pass_index, config.seed, config.augmentation, preprocessing))
-    views = _in_order(chunks, workers)
+    views = views_in_order(chunks, workers)
     for shard, size in zip(todo, sizes, strict=True):
         parts_of_shard = [next(views) for _ in range(size)]
         yield shard, (np.concatenate([p for p, _ in parts_of_shard]), np.concatenate([c for _, c in parts_of_shard]))
 
 
-def _in_order(chunks: list[Chunk], workers: int) -> Iterator[Views]:
-    """The views of each chunk, in order, at most AHEAD of them made before they are asked for."""
-    if workers == 0:
-        yield from map(make_views, chunks)
-        return
-    # Forked workers share this process's modules and start at once; they only decode, so torch's threads are no matter.
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method)) as pool:
-        pending: deque[Future[Views]] = deque()
-        for chunk in chunks:
-            pending.append(pool.submit(make_views, chunk))
-            if len(pending) > AHEAD:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-
-
-def _whole_pictures(
-    out: Path, source: str, config: CacheConfig, images: dict[str, list[SourceImage]]
-) -> WholePictures:
+def _whole_pictures(out: Path, source: str, config: CacheConfig, images: dict[str, list[SourceImage]]) -> WholePictures:
     first = [shard for shard in shards.plan_of(config, images) if shard.source == source and shard.pass_index == 0]
     parts = [shards.read_shard(out, shard) for shard in first]
     bank = normalized(np.concatenate([z for z, _ in parts]))
@@ -210,7 +180,7 @@ class _Progress:
 
 def main() -> int:
     """The command line. Exit code 2 and one sentence on bad input."""
-    parser = argparse.ArgumentParser(prog="training.cache", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(prog="training.cache", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("config", type=Path, help="the YAML configuration")
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds the sources")
     parser.add_argument("--out", type=Path, required=True, help="the cache's folder")

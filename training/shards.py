@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sized
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -115,17 +115,39 @@ def open_cache(cache: Path, identity: dict[str, Any]) -> None:
         CacheError: naming what differs.
     """
     path = cache / "manifest.json"
-    expected = json.loads(json.dumps({"format": FORMAT, **identity}))
+    expected = {"format": FORMAT, **identity}
     if not path.is_file():
         write_json(path, expected)
         return
-    found = json.loads(path.read_text())
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
+    check(cache, json.loads(path.read_text()), expected)
+
+
+def check(cache: Path, manifest: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Make sure that a cache's manifest says what is expected.
+
+    Raises:
+        CacheError: naming what differs.
+    """
+    for name, value in expected.items():
+        value = json.loads(json.dumps(value))
+        if manifest.get(name) != value:
             raise CacheError(
-                f"The cache {cache} was made with another {name} ({_brief(found.get(name))}, expected "
-                f"{_brief(expected.get(name))}). Give another folder, or delete this one."
+                f"The cache {cache} was made with another {name} ({_brief(manifest.get(name))}, expected "
+                f"{_brief(value)}). Give another folder, or delete this one."
             )
+
+
+def config_identity(config: CacheConfig) -> dict[str, Any]:
+    """What a cache depends on in its configuration.
+
+    Passes, weights and the held-out share are not in it: they may change without a new cache.
+    """
+    return {
+        "augmentation": asdict(config.augmentation),
+        "seed": config.seed,
+        "shard": config.shard,
+        "temperature": config.temperature,
+    }
 
 
 def write_json(path: Path, value: object) -> None:

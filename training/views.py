@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +14,11 @@ import numpy as np
 from pvu.errors import BadImageError
 from pvu.images import Preprocessing, open_rgb, read_bytes
 from training.augment import Augmentation, augment, view_rng
+
+CHUNK = 16  # images a task of a worker; 2.4 MB of pixels at 224
+AHEAD = 16  # chunks in flight: enough to keep the model busy across a slow one, and under 50 MB of pixels
+
+Views = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,7 @@ class Chunk:
     preprocessing: Preprocessing
 
 
-def make_views(chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
+def make_views(chunk: Chunk) -> Views:
     """Decode and transform the images of a chunk.
 
     Returns:
@@ -56,3 +65,25 @@ def make_views(chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
             pixels[row] = view.pixels
             changes[row] = 1, view.area, view.degradation, view.strength
     return pixels, changes
+
+
+def views_in_order(chunks: Sequence[Chunk], workers: int) -> Iterator[Views]:
+    """The views of each chunk, in order, at most AHEAD of them made before they are asked for.
+
+    Args:
+        chunks: what to make.
+        workers: processes; 0 makes each in this one when it is asked for.
+    """
+    if workers == 0:
+        yield from map(make_views, chunks)
+        return
+    # Forked workers share this process's modules and start at once; they only decode, so torch's threads are no matter.
+    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method)) as pool:
+        pending: deque[Future[Views]] = deque()
+        for chunk in chunks:
+            pending.append(pool.submit(make_views, chunk))
+            if len(pending) > AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
