@@ -11,6 +11,7 @@ Attributes load on first use, so that decoding workers, which import ``pvu.image
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from pvu.errors import PVUError
     from pvu.models import Model, load_model
     from pvu.store import EmbeddedDataset
+
+# OpenMP threads that spin while they wait starve the decoding workers, and any other work on the machine: with both
+# cores busy the pipeline was five times as slow. Read when torch is first imported, so this must come before.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 __all__ = ["EmbeddedDataset", "Model", "PVUError", "embed", "load_model", "make_demo", "metrics"]
