@@ -18,8 +18,8 @@ EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
 )
 # Pillow has decoders for some forty formats; every one that is off is one that a hostile file cannot reach.
-# MPO is the JPEG that phones write (a second picture behind the first).
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF")
+# MPO, the JPEG that phones write (a second picture behind the first), opens as JPEG: naming it is an error in Pillow.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF")
 # Above this Pillow itself refuses (twice its MAX_IMAGE_PIXELS): a decoded picture would take over 500 MB.
 MAX_PIXELS = 178_956_970
 _ORIENTATION = 0x0112  # the EXIF tag
