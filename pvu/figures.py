@@ -1,0 +1,206 @@
+"""Plotly figures. They take data sets and results, and know nothing of where they are shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from pvu.analysis import Evaluation
+from pvu.store import EmbeddedDataset
+
+SCALE = "Cividis"  # readable with every kind of colour vision, and in grey
+# Okabe and Ito's colours, which stay apart for colour-blind people; then their darker shades.
+COLORS = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9",
+    "#8A7500", "#003F63", "#8C3D00", "#00573F", "#7A4565", "#3F6F8A",
+)  # fmt: skip
+OTHER = "#B8BCC2"
+MAP_LIMIT = 50_000
+"""Points drawn at the most; above it a random sample, which keeps the density."""
+UNCERTAINTY = "uncertainty"
+
+
+def map_rows(count: int, limit: int = MAP_LIMIT) -> np.ndarray:
+    """The rows to draw of ``count`` images: all, or a reproducible random sample of ``limit``. Sorted int32."""
+    if count <= limit:
+        return np.arange(count, dtype=np.int32)
+    return np.sort(np.random.default_rng(0).choice(count, limit, replace=False)).astype(np.int32)
+
+
+def umap_map(
+    dataset: EmbeddedDataset,
+    *,
+    color_by: str = UNCERTAINTY,
+    rows: np.ndarray | None = None,
+    selected: np.ndarray | None = None,
+    height: int = 620,
+) -> go.Figure:
+    """The map: one WebGL trace, one point an image, integer rows as custom data.
+
+    Args:
+        dataset: any.
+        color_by: "uncertainty" (as a percentile), or a column of ``dataset.images``.
+        rows: (m,) int, the images to draw; None draws all, or a sample of MAP_LIMIT.
+        selected: (s,) int rows to show at full strength while the others fade; None for no selection.
+        height: pixels.
+    """
+    rows = map_rows(len(dataset)) if rows is None else rows.astype(np.int32)
+    if color_by == UNCERTAINTY and not dataset.has_uncertainty:
+        color_by = "label"
+    marker, legend = _colors(dataset, rows, color_by)
+    marker["size"] = _point_size(len(rows))
+    figure = go.Figure()
+    figure.add_scattergl(
+        x=dataset.coords[rows, 0],
+        y=dataset.coords[rows, 1],
+        mode="markers",
+        marker=marker,
+        customdata=rows,
+        text=_hover(dataset, rows),
+        hovertemplate="%{text}<extra></extra>",
+        showlegend=False,
+        selectedpoints=None if selected is None else np.flatnonzero(np.isin(rows, selected)),
+        unselected={"marker": {"opacity": 0.12}},
+        selected={"marker": {"opacity": 1}},
+    )
+    for name, color in legend:
+        figure.add_scattergl(
+            x=[None], y=[None], mode="markers", name=name, marker={"color": color, "size": 10}, hoverinfo="skip"
+        )
+    axis = {"visible": False, "showgrid": False, "zeroline": False}
+    figure.update_layout(
+        height=height,
+        margin={"l": 0, "r": 0, "t": 8, "b": 0},
+        xaxis=axis,
+        yaxis=axis | {"scaleanchor": "x"},
+        dragmode="lasso",
+        hovermode="closest",
+        plot_bgcolor="white",
+        legend={"title": color_by, "itemclick": False, "itemdoubleclick": False, "itemsizing": "constant"},
+        uirevision=dataset.version,
+    )
+    return figure
+
+
+def _point_size(count: int) -> float:
+    return float(np.clip(60 / np.sqrt(max(count, 1)) + 3, 3.5, 10))
+
+
+def _hover(dataset: EmbeddedDataset, rows: np.ndarray) -> list[str]:
+    labels = dataset.labels[rows]
+    names = ["" if label is None else f"{_escape(str(label))}<br>" for label in labels]
+    if not dataset.has_uncertainty:
+        return [name or "no label" for name in names]
+    percentiles = dataset.percentiles[rows]
+    return [f"{name}more uncertain than {p:.0f} %" for name, p in zip(names, percentiles, strict=True)]
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")[:60]
+
+
+def _colors(
+    dataset: EmbeddedDataset, rows: np.ndarray, color_by: str
+) -> tuple[dict[str, object], list[tuple[str, str]]]:
+    """Marker settings, and the legend's entries for a column of words."""
+    if color_by == UNCERTAINTY:
+        bar = _bar("uncertainty", [0, 50, 100], ["certain", "typical", "uncertain"])
+        values = dataset.percentiles[rows]
+        return {"color": values, "colorscale": SCALE, "cmin": 0, "cmax": 100, "colorbar": bar}, []
+    column = dataset.images[color_by].iloc[rows]
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        values = column.to_numpy(np.float32)
+        return {"color": values, "colorscale": SCALE, "colorbar": _bar(color_by, None, None)}, []
+    names = np.array(["(none)" if pd.isna(value) else str(value) for value in column], dtype=object)
+    ranked = [name for name, _ in Counter(names).most_common()]
+    shown = ranked if len(ranked) <= len(COLORS) else ranked[: len(COLORS) - 1]
+    palette = dict(zip(shown, COLORS, strict=False))
+    legend = [(name[:28], color) for name, color in palette.items()]
+    if len(ranked) > len(shown):
+        legend.append((f"{len(ranked) - len(shown)} others", OTHER))
+    return {"color": [palette.get(name, OTHER) for name in names]}, legend
+
+
+def _bar(title: str, values: list[float] | None, words: list[str] | None) -> dict[str, object]:
+    return {"title": title, "tickvals": values, "ticktext": words, "thickness": 12, "len": 0.6, "outlinewidth": 0}
+
+
+def uncertainty_histogram(dataset: EmbeddedDataset, *, bins: int = 50, height: int = 260) -> go.Figure:
+    """How u is spread over the data set, each bar in its colour on the map."""
+    counts, edges = np.histogram(dataset.uncertainty, bins=bins)
+    middle = (edges[:-1] + edges[1:]) / 2
+    share = dataset.percentile(middle)
+    figure = go.Figure(
+        go.Bar(
+            x=middle,
+            y=counts,
+            width=np.diff(edges),
+            marker={"color": share, "colorscale": SCALE, "cmin": 0, "cmax": 100, "line_width": 0},
+            customdata=share,
+            hovertemplate="u = %{x:.3f}: %{y} images<br>%{customdata:.0f} % are at most as uncertain<extra></extra>",
+        )
+    )
+    return _plain(figure, "uncertainty u (its scale has no unit)", "images", height)
+
+
+def risk_coverage_figure(evaluation: Evaluation, *, height: int = 380) -> go.Figure:
+    """Risk against coverage: by uncertainty, between the random and the oracle curve."""
+    figure = go.Figure()
+    lines = (
+        ("random", evaluation.random, "#8A8F98", "dot"),
+        ("by uncertainty", evaluation.curve, "#00204D", "solid"),
+        ("oracle (best possible)", evaluation.oracle, "#C9A400", "dash"),
+    )
+    for name, curve, color, dash in lines:
+        keep = _thin(len(curve.coverage))
+        figure.add_scatter(
+            x=100 * curve.coverage[keep],
+            y=100 * curve.risk[keep],
+            name=f"{name}: {curve.aurc:.3f}",
+            mode="lines",
+            line={"color": color, "dash": dash, "width": 2.5},
+            hovertemplate="%{x:.0f} % kept: %{y:.1f} % wrong<extra>" + name + "</extra>",
+        )
+    figure.update_layout(legend={"title": "AURC, lower is better", "x": 0.02, "y": 0.98})
+    return _plain(figure, "queries kept, most certain first (%)", "wrong nearest neighbour (%)", height)
+
+
+def kept_figure(
+    keeps: np.ndarray, recalls: dict[str, np.ndarray], *, marked: float | None = None, height: int = 340
+) -> go.Figure:
+    """Recall@1 against the share kept, a line for each of gallery, queries and both."""
+    styles = {"gallery": ("#0072B2", "dash"), "queries": ("#C9A400", "dot"), "both": ("#00204D", "solid")}
+    figure = go.Figure()
+    for name, values in recalls.items():
+        color, dash = styles[name]
+        figure.add_scatter(
+            x=100 * np.asarray(keeps),
+            y=100 * values,
+            name=name,
+            mode="lines+markers",
+            line={"color": color, "dash": dash, "width": 2.5},
+            hovertemplate="%{x:.0f} % kept: Recall@1 %{y:.1f} %<extra>" + name + "</extra>",
+        )
+    if marked is not None:
+        figure.add_vline(x=100 * marked, line={"color": "#8A8F98", "width": 1, "dash": "dot"})
+    figure.update_layout(legend={"title": "filtered"}, xaxis={"autorange": "reversed"})
+    return _plain(figure, "most certain images kept (%)", "Recall@1 (%)", height)
+
+
+def _thin(count: int, points: int = 400) -> np.ndarray:
+    return np.unique(np.linspace(0, count - 1, min(count, points)).astype(int))
+
+
+def _plain(figure: go.Figure, x: str, y: str, height: int) -> go.Figure:
+    figure.update_layout(
+        height=height,
+        margin={"l": 8, "r": 8, "t": 16, "b": 8},
+        plot_bgcolor="white",
+        bargap=0,
+        xaxis={"title": x, "showgrid": False, "zeroline": False},
+        yaxis={"title": y, "gridcolor": "#ECEEF1", "zeroline": False, "rangemode": "tozero"},
+    )
+    return figure
