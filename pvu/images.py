@@ -14,9 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from pvu.errors import BadImageError
 
-EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"}
-)
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"})
 # Pillow has decoders for some forty formats; every one that is off is one that a hostile file cannot reach.
 # MPO, the JPEG that phones write (a second picture behind the first), opens as JPEG: naming it is an error in Pillow.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF")
@@ -159,7 +157,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _scale_to_8_bits(values: np.ndarray) -> np.ndarray:
     """16-bit integers by their full range; wider integers and floats by their own, as there is no full range."""
-    if values.dtype == np.uint16 or (values.dtype.kind in "iu" and 0 <= values.min() and 255 < values.max() < 65536):
+    sixteen_bit = values.dtype.kind == "u" and values.dtype.itemsize == 2  # in either byte order
+    if sixteen_bit or (values.dtype.kind in "iu" and values.min() >= 0 and 255 < values.max() < 65536):
         return (values.astype(np.float32) / 257).round().astype(np.uint8)
     finite = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     if finite.min() >= 0 and finite.max() <= 1 and values.dtype.kind == "f":
