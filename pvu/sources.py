@@ -60,9 +60,9 @@ def find_images(root: Path, *, table: Path | None = None) -> pd.DataFrame:
         SourceError: if the folder has no images, or the table cannot be used.
     """
     table = table or _table_in(root)
-    rows = [_describe(root, path) for path in _files(root) if table is None or path != table.resolve()]
-    files = pd.DataFrame(rows, columns=["path", "bytes", "mtime_ns", "error"])
-    files["error"] = files["error"].astype(object)
+    rows = sorted(_describe(root, path) for path in _files(root) if table is None or path != table.resolve())
+    files = pd.DataFrame([row[:3] for row in rows], columns=["path", "bytes", "mtime_ns"])
+    files["error"] = pd.Series([row[3] for row in rows], dtype=object)
     if files["error"].isna().sum() == 0:
         listed = f" ({len(files)} other files)" if len(files) else ""
         raise SourceError(
@@ -72,7 +72,9 @@ def find_images(root: Path, *, table: Path | None = None) -> pd.DataFrame:
     if table is not None:
         files = _join_table(files, root, table)
     else:
-        files["label"] = pd.Series(folder_labels(files["path"].tolist()), dtype=object, index=files.index)
+        images = [path for path, _, _, error in rows if error is None]  # what else lies there has no say in labels
+        labels = dict(zip(images, folder_labels(images), strict=True))
+        files["label"] = pd.Series([labels.get(path) for path in files["path"]], dtype=object)
     first = ["path", "label", "bytes", "mtime_ns", "error"]
     return files[first + [column for column in files if column not in first]]
 
@@ -81,9 +83,19 @@ def _table_in(root: Path) -> Path | None:
     """A CSV of one of the usual names that has a column of paths; any other CSV is just a file that is no image."""
     for name in TABLE_NAMES:
         path = root / name
-        if path.is_file() and _path_column(pd.read_csv(path, nrows=0, encoding="utf-8-sig", on_bad_lines="skip")):
+        if path.is_file() and _path_column(_read_table(path, nrows=0)):
             return path.resolve()
     return None
+
+
+def _read_table(path: Path, *, nrows: int | None = None) -> pd.DataFrame:
+    """A CSV with its label as text ("7" and "007" are two), and each column of one type. An empty file has none."""
+    try:
+        return pd.read_csv(path, nrows=nrows, encoding="utf-8-sig", dtype={"label": str}, low_memory=False)
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise SourceError(f"Cannot read the table {path}: {error}. Expected a CSV in UTF-8.") from error
 
 
 def _path_column(table: pd.DataFrame) -> str | None:
@@ -100,15 +112,27 @@ def _files(root: Path) -> Iterator[Path]:
 
 def _describe(root: Path, path: Path) -> tuple[str, int, int, str | None]:
     relative = path.relative_to(root).as_posix()
+    if not _is_utf8(relative):
+        return os.fsencode(relative).decode(errors="backslashreplace"), 0, 0, "its name is not valid UTF-8: rename it"
     if path.suffix.lower() not in EXTENSIONS:
         return relative, 0, 0, f"not an image type that is read ({path.suffix or 'no extension'})"
-    if path.is_symlink() and not (path.resolve().is_relative_to(root) or is_allowed(path)):
+    target = Path(os.path.realpath(path))  # unlike resolve(), it takes links that lead in a circle
+    if path.is_symlink() and not (target.is_relative_to(root) or is_allowed(target)):
         return relative, 0, 0, "a link that leads outside the folder"
     try:
         stat = path.stat()
     except OSError as error:
         return relative, 0, 0, f"cannot be read ({error.strerror or error})"
     return relative, stat.st_size, stat.st_mtime_ns, "empty file" if stat.st_size == 0 else None
+
+
+def _is_utf8(name: str) -> bool:
+    """Linux takes any bytes as a name; those that are no UTF-8 can be written neither to JSON nor to Parquet."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def folder_labels(paths: list[str]) -> list[str | None]:
@@ -129,10 +153,7 @@ def folder_labels(paths: list[str]) -> list[str | None]:
 
 
 def _join_table(files: pd.DataFrame, root: Path, table: Path) -> pd.DataFrame:
-    try:
-        listed = pd.read_csv(table, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise SourceError(f"Cannot read the table {table}: {error}") from error
+    listed = _read_table(table)
     column = _path_column(listed)
     if column is None:
         raise SourceError(f"The table {table} has the columns {list(listed.columns)}, but needs one named 'path'.")
