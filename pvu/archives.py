@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import re
 import shutil
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
@@ -20,6 +23,11 @@ MAX_BYTES = 50 * 2**30
 # A zip of pictures hardly shrinks; a hundredfold one is a bomb.
 MAX_RATIO = 100
 _CHUNK = 1 << 20
+# zipfile and its decompressors raise all of these on damaged or unusual archives.
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(OSError, EOFError, ValueError, OverflowError, RuntimeError),
+)
 
 
 class UploadedFile(Protocol):
@@ -57,7 +65,7 @@ def extract_zip(archive: Path | BinaryIO, *, name: str | None = None) -> Path:
                 for member in members:
                     with opened.open(member) as source:
                         _write(partial, member.filename, source, member.file_size)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except _DAMAGE as error:
         raise SourceError(f"{name} is not a .zip that can be read ({error}).") from error
     return target
 
@@ -166,7 +174,10 @@ def _write(folder: Path, name: str, source: Iterable[bytes] | BinaryIO, declared
 
 
 def _write_bytes(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        for chunk in chunks:
-            file.write(chunk)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+    except OSError as error:  # a name that is too long, or a file and a folder of one name, or a full disk
+        raise SourceError(f"{path.name[:80]!r} cannot be unpacked ({error.strerror or error}).") from error
