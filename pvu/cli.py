@@ -1,0 +1,490 @@
+"""The command line: what the app does, without a browser. Thin: every command calls the library and prints.
+
+Bad input ends with exit code 2 and one line on standard error; Ctrl-C with 130, and finished work is kept. With
+``--json`` standard output holds one JSON value and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from pvu import __version__
+from pvu.errors import Cancelled, PVUError
+
+# torch, faiss and pandas take seconds to import: the commands import what they need, so that --help is quick.
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pvu.embed import Report
+    from pvu.progress import Progress
+    from pvu.store import EmbeddedDataset
+
+INTERRUPTED = 130
+LISTED_FAILURES = 20
+EXPORT_FORMATS = (".csv", ".parquet", ".txt")
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class InputError(PVUError):
+    """What was typed cannot be carried out."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: what stands behind ``python -m pvu``; None takes the process's own.
+
+    Returns:
+        The exit code.
+    """
+    program = "pvu" if Path(sys.argv[0]).name == "pvu" else "python -m pvu"
+    try:
+        code = app(args=None if arguments is None else list(arguments), prog_name=program, standalone_mode=False)
+    except Cancelled as error:
+        return _say(str(error), INTERRUPTED)
+    except (PVUError, TyperException) as error:
+        return _say(error.format_message() if isinstance(error, TyperException) else str(error), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:  # typer itself turns Ctrl-C into this code
+        return _say("Interrupted: what was finished is kept, the same command goes on from there.", INTERRUPTED)
+    return code if isinstance(code, int) else 0
+
+
+def _say(message: str, code: int) -> int:
+    print(" ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def _share(value: float | None) -> float | None:
+    if value is not None and not 0 < value <= 1:
+        raise typer.BadParameter(f"{value} is not above 0 and at most 1 (0.9 hides the most uncertain tenth).")
+    return value
+
+
+def _finite(value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a number.")
+    return value
+
+
+DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="A folder that was embedded, or a store.")]
+ModelOption = Annotated[str, typer.Option(help="A model's name, see the command models; or ARCHITECTURE@FILE.")]
+StoreModelOption = Annotated[
+    str | None, typer.Option("--model", help="The model it was embedded with. Default: the newest run's.")
+]
+KeepOption = Annotated[
+    float | None, typer.Option(callback=_share, metavar="SHARE", help="Only this most certain share of the images.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"pvu {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Explore image data sets with pretrained visual uncertainties."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def models(as_json: JsonOption = False) -> None:
+    """List the models, and which of them can be used right now."""
+    from pvu.models import REGISTRY, availability, resolve
+
+    rows = []
+    for name in REGISTRY:
+        spec = resolve(name)
+        available, reason = availability(spec)
+        head = spec.head.name if spec.head is not None and spec.head.is_file() else None
+        rows.append(
+            {"name": name, "backbone": spec.architecture, "head": head, "available": available, "reason": reason}
+        )
+    if as_json:
+        _print_json(rows)
+        return
+    for row in rows:
+        print(f"{row['name']:36}{'ready' if row['available'] else row['reason']}")
+        print(f"{'':36}{'with an uncertainty head' if row['head'] else 'no uncertainty head: embeddings only'}")
+
+
+@app.command()
+def demo(
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report to this HTML file.")] = None,
+    model: ModelOption = "default",
+    workers: Annotated[int | None, typer.Option(min=0, help="Decoding processes.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the demo data set, embed it, and perhaps write a report about it."""
+    from pvu.demo import make_demo
+    from pvu.report import write_report
+
+    _require_folder(html)
+    with _quiet_stdout():
+        report = _embed(str(make_demo()), model=model, workers=workers)
+        if html is not None:
+            write_report(report.dataset, html)
+    result = _embed_result(report) | ({} if html is None else {"html": str(html.resolve())})
+    if as_json:
+        _print_json(result)
+        return
+    _print_embed(report)
+    if html is not None:
+        print(f"Report: {html}")
+
+
+@app.command()
+def embed(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder of images, searched recursively, or a .zip.")],
+    model: ModelOption = "default",
+    table: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Labels: columns path, label, and any others.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Decoding processes. Default: one a core.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compute embeddings, uncertainties, neighbours and the map of a folder's images. Only what is new is computed."""
+    with _quiet_stdout():
+        report = _embed(folder, model=model, table=table, workers=workers)
+    if as_json:
+        _print_json(_embed_result(report))
+        return
+    _print_embed(report)
+
+
+def _embed(folder: str, **options: Any) -> Report:
+    from pvu.embed import embed_with_report
+
+    with _ProgressBar() as bar, _StopOnInterrupt(bar) as stop:
+        return embed_with_report(folder, progress=bar, should_stop=stop, **options)
+
+
+def _embed_result(report: Report) -> dict[str, Any]:
+    dataset = report.dataset
+    return {
+        "dataset": str(dataset.source),
+        "store": str(dataset.path),
+        "model": dataset.manifest["model"],
+        "images": len(dataset),
+        "failed": len(dataset.failed),
+        "reused": report.reused,
+        "seconds": round(report.seconds, 3),
+        "images_per_second": round(report.images_per_second, 2),
+        "failures": [
+            {"path": path, "reason": reason}
+            for path, reason in zip(dataset.failed["path"], dataset.failed["error"], strict=True)
+        ],
+    }
+
+
+def _print_embed(report: Report) -> None:
+    from pvu.progress import format_seconds
+
+    dataset = report.dataset
+    speed = f", {report.images_per_second:.0f} images/s" if report.images_per_second else ""
+    reused = f", {report.reused:,} of them from before" if report.reused else ""
+    print(f"{dataset.name}: {len(dataset):,} images{reused} ({format_seconds(report.seconds)}{speed}).")
+    if len(dataset.failed):
+        print(f"{len(dataset.failed):,} files were left out:")
+        for row in dataset.failed.head(LISTED_FAILURES).itertuples():
+            print(f"  {row.path}: {row.error}")
+        if len(dataset.failed) > LISTED_FAILURES:
+            print(f"  and {len(dataset.failed) - LISTED_FAILURES:,} more (--json lists all).")
+    print(f"Store: {dataset.path}")
+
+
+@app.command()
+def search(
+    dataset: DatasetArgument,
+    query: Annotated[str, typer.Argument(help="An image of the data set, any image file, or a row number.")],
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many results.")] = 10,
+    keep: KeepOption = None,
+    max_uncertainty: Annotated[
+        float | None, typer.Option(callback=_finite, metavar="U", help="Only images with at most this uncertainty.")
+    ] = None,
+    model: StoreModelOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the images most similar to a picture, with or without the uncertain ones."""
+    if keep is not None and max_uncertainty is not None:
+        raise InputError("Give --keep or --max-uncertainty, not both.")
+    with _quiet_stdout():
+        opened = _open(dataset, model)
+        vector, uncertainty, row = opened.encode_query(_as_query(opened, query))
+        limit = opened.threshold(keep) if keep is not None else max_uncertainty
+        found = opened.search(vector if row is None else row, k, max_uncertainty=limit)
+    asked = {
+        "path": query if row is None else str(opened.images["path"].iloc[row]),
+        "uncertainty": uncertainty,
+        "percentile": float(opened.percentile(uncertainty)) if math.isfinite(uncertainty) else None,
+    }
+    results = found[["path", "similarity", "uncertainty", "label"]].to_dict("records")
+    if as_json:
+        _print_json({"query": asked, "results": results})
+        return
+    _print_search(opened, asked, results)
+
+
+def _as_query(dataset: EmbeddedDataset, query: str) -> str | int:
+    """A path if there is such an image, else a row number if it looks like one."""
+    if query.isdecimal() and dataset.find_row(query) is None and not Path(query).exists():
+        return int(query)
+    return query
+
+
+def _print_search(dataset: EmbeddedDataset, asked: dict[str, Any], results: list[dict[str, Any]]) -> None:
+    print(f"Query: {asked['path']}")
+    if asked["percentile"] is not None:
+        warning = ". Its results may well be wrong." if asked["percentile"] > 90 else "."
+        print(f"As uncertain as or more than {asked['percentile']:.0f} % of {dataset.name}{warning}")
+    if not results:
+        print("No image passes the filter.")
+        return
+    print(f"{'similarity':>10}  {'uncertainty':>11}  {'label':20}  path")
+    for row in results:
+        label = "-" if row["label"] is None else str(row["label"])
+        print(f"{row['similarity']:10.3f}  {row['uncertainty']:11.4f}  {label[:20]:20}  {row['path']}")
+
+
+@app.command()
+def evaluate(dataset: DatasetArgument, model: StoreModelOption = None, as_json: JsonOption = False) -> None:
+    """Recall@1, R-AUROC and the area under the risk-coverage curve of a labelled data set."""
+    with _quiet_stdout():
+        opened = _open(dataset, model)
+        result = _evaluation(opened)
+    if as_json:
+        _print_json(result)
+        return
+    print(f"{opened.name}: {result['images']:,} labelled images, {result['labels']:,} labels")
+    for key, text in _METRIC_NAMES.items():
+        if result[key] is not None and not math.isnan(result[key]):
+            print(f"{text:62}{result[key]:.4f}")
+
+
+_METRIC_NAMES = {
+    "recall_at_1": "Recall@1",
+    "r_auroc": "R-AUROC of the uncertainty (.5 knows nothing)",
+    "r_auroc_similarity": "R-AUROC of the similarity to the nearest neighbour",
+    "aurc": "AURC (lower is better)",
+    "aurc_random": "AURC of a random order",
+    "aurc_oracle": "AURC of the best possible order",
+}
+
+
+def _evaluation(dataset: EmbeddedDataset) -> dict[str, Any]:
+    from pvu import analysis
+    from pvu.metrics import correct_at_1
+
+    if dataset.has_labels and not dataset.has_uncertainty:  # Recall@1 needs no head
+        correct, rows = correct_at_1(dataset.neighbors, dataset.labels)
+        known = {"images": len(rows), "labels": len(set(dataset.labels[rows])), "recall_at_1": float(correct.mean())}
+        return known | {key: None for key in _METRIC_NAMES if key not in known}
+    result = analysis.evaluate(dataset)
+    return {
+        "images": result.images,
+        "labels": result.labels,
+        "recall_at_1": result.recall_at_1,
+        "r_auroc": result.r_auroc,
+        "r_auroc_similarity": result.similarity_r_auroc,
+        "aurc": result.curve.aurc,
+        "aurc_random": result.random.aurc,
+        "aurc_oracle": result.oracle.aurc,
+    }
+
+
+@app.command()
+def export(
+    dataset: DatasetArgument,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A .csv, a .parquet, or a .txt with one path a line.")],
+    keep: KeepOption = None,
+    model: StoreModelOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the images' original paths, labels, uncertainties and map places to a table."""
+    if out.suffix.lower() not in EXPORT_FORMATS:
+        raise InputError(f"{out} ends in {out.suffix!r}, but the export writes {', '.join(EXPORT_FORMATS)}.")
+    _require_folder(out)
+    with _quiet_stdout():
+        opened = _open(dataset, model)
+        table = export_table(opened)
+        if keep is not None:
+            table = table[table["uncertainty"] <= opened.threshold(keep)]
+        _write_table(table, out)
+    if as_json:
+        _print_json({"dataset": str(opened.source), "out": str(out.resolve()), "images": len(table)})
+        return
+    print(f"{len(table):,} of {len(opened):,} images written to {out}")
+
+
+def export_table(dataset: EmbeddedDataset) -> pd.DataFrame:
+    """A row an image: absolute path of the original, label, uncertainty, percentile, place on the map, and the rest."""
+    import numpy as np
+
+    table = dataset.images.drop(columns=["thumb_offset", "thumb_bytes"])
+    table["path"] = [str(dataset.source / path) for path in table["path"]]
+    percentiles = dataset.percentiles if dataset.has_uncertainty else np.full(len(table), np.nan, np.float32)
+    table = table.assign(percentile=percentiles, map_x=dataset.coords[:, 0], map_y=dataset.coords[:, 1])
+    first = ["path", "label", "uncertainty", "percentile"]
+    return table[first + [column for column in table if column not in first]]
+
+
+def _write_table(table: pd.DataFrame, out: Path) -> None:
+    """Write to a temporary name first, so that a crash or a full disk leaves no half a table."""
+    partial = out.with_name(out.name + ".partial")
+    writers: dict[str, Callable[[Path], object]] = {
+        ".csv": lambda path: table.to_csv(path, index=False),
+        ".parquet": lambda path: table.to_parquet(path, index=False),
+        ".txt": lambda path: path.write_text("".join(f"{line}\n" for line in table["path"]), encoding="utf-8"),
+    }
+    try:
+        writers[out.suffix.lower()](partial)
+        os.replace(partial, out)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"{out} cannot be written: {error.strerror or error}.") from error
+
+
+@app.command("app")
+def start_app(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8501) -> int:
+    """Open the app in the browser, for this computer only."""
+    script = Path(__file__).resolve().parent.parent / "app.py"
+    if not script.is_file():
+        raise InputError(f"The app is not beside the package ({script} is missing): run this in a checkout of pvu.")
+    command = [sys.executable, "-m", "streamlit", "run", str(script)]
+    options = ["--server.address", "127.0.0.1", "--server.port", str(port)]
+    try:
+        return subprocess.call([*command, *options])
+    except KeyboardInterrupt:  # Streamlit has got it too, and has stopped
+        return 0
+
+
+def _open(dataset: str, model: str | None) -> EmbeddedDataset:
+    from pvu.store import EmbeddedDataset
+
+    if model is None:
+        return EmbeddedDataset.open(dataset)
+    from pvu.models import resolve
+
+    return EmbeddedDataset.open(dataset, model=resolve(model).name)
+
+
+def _require_folder(out: Path | None) -> None:
+    """Fail before the work, not after it, when its result has nowhere to go."""
+    if out is not None and not out.expanduser().resolve().parent.is_dir():
+        raise InputError(f"{out} cannot be written: the folder {out.resolve().parent} does not exist.")
+    if out is not None and out.is_dir():
+        raise InputError(f"{out} cannot be written: it is a folder.")
+
+
+@contextlib.contextmanager
+def _quiet_stdout() -> Iterator[None]:
+    """Whatever a library prints while working goes to standard error: standard output is for the result."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(_plain(value), ensure_ascii=False, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    """NaN and infinity, which JSON lacks, as null; numpy's numbers as Python's."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class _ProgressBar(contextlib.AbstractContextManager["_ProgressBar"]):
+    """Shows a run's Progress on standard error: a bar over the images; on a terminal the other phases by name."""
+
+    def __init__(self) -> None:
+        self.phase = ""
+        self._bar: Any = None
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.phase != self.phase:
+            self.close()
+            self.phase = progress.phase
+            if not progress.total and sys.stderr.isatty():
+                print(f"{progress} ...", file=sys.stderr)
+        if progress.total:
+            self._draw(progress)
+
+    def _draw(self, progress: Progress) -> None:
+        from tqdm import tqdm
+
+        if self._bar is None:
+            # In a log, where every redraw is a line, seldom; and never for runs that fail at once.
+            interval = 0.2 if sys.stderr.isatty() else 10
+            self._bar = tqdm(total=progress.total, unit="image", mininterval=interval, delay=0.5, file=sys.stderr)
+        if progress.failed:
+            self._bar.set_postfix(failed=progress.failed, refresh=False)
+        self._bar.update(progress.done - self._bar.n)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _StopOnInterrupt(contextlib.AbstractContextManager["_StopOnInterrupt"]):
+    """Turns the first Ctrl-C while images are computed into a stop between two batches, which keeps all that is done.
+
+    At any other moment, and the second time, Ctrl-C interrupts at once: finished shards are on disk by then.
+    """
+
+    def __init__(self, bar: _ProgressBar) -> None:
+        self._bar = bar
+        self._asked = False
+        self._before: Any = None
+
+    def __call__(self) -> bool:
+        return self._asked
+
+    def __enter__(self) -> _StopOnInterrupt:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        if self._asked or self._bar.phase != "images":
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
