@@ -75,7 +75,7 @@ def umap_map(
         height=height,
         margin={"l": 0, "r": 0, "t": 8, "b": 0},
         xaxis=axis,
-        yaxis=axis | {"scaleanchor": "x"},
+        yaxis=axis,
         dragmode="lasso",
         hovermode="closest",
         plot_bgcolor="white",

@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import math
 import os
 import subprocess
 import sys
@@ -27,6 +26,8 @@ from pvu.errors import Cancelled, PVUError
 from pvu.paths import home
 from pvu.progress import Progress
 
+DEMO = "demo"
+"""The source that stands for the demo data set, made first if it is not there."""
 _STARTING = "starting"
 _RUNNING = (_STARTING, "running")
 
@@ -80,7 +81,7 @@ class Job:
         started = raw.pop("started", time.time())
         raw.pop("pid", None)
         status = Status(**raw, progress=_progress(progress), seconds=time.time() - started)
-        if not status.active or self._is_locked() or time.time() - started < 20 and status.state == _STARTING:
+        if not status.active or self._is_locked() or (time.time() - started < 20 and status.state == _STARTING):
             return status
         raw = json.loads((self.folder / "status.json").read_text())  # it may have ended between the two looks
         if raw["state"] not in _RUNNING:
@@ -115,7 +116,7 @@ def start_embed(source: str, model: str, table: str | None = None) -> Job:
     """Start embedding a folder in its own process, unless that is under way already.
 
     Args:
-        source: the folder of images.
+        source: the folder of images, or DEMO.
         model: a model's name.
         table: a CSV of labels, or None.
 
@@ -142,8 +143,15 @@ def start_embed(source: str, model: str, table: str | None = None) -> Job:
     return job
 
 
+def active_jobs() -> list[Job]:
+    """Every job that is under way, so that a reloaded page finds its own again."""
+    folders = [path.parent for path in (home() / "jobs").glob("*/status.json")]
+    return [job for job in map(Job, folders) if job.status().active]
+
+
 def run(folder: Path) -> None:
     """The job's process: does the work and keeps status.json up to date."""
+    from pvu.demo import make_demo
     from pvu.embed import embed
 
     job = Job(folder)
@@ -163,8 +171,9 @@ def run(folder: Path) -> None:
 
     with FileLock(folder / "lock"):
         try:
+            source = make_demo() if arguments["source"] == DEMO else arguments["source"]
             dataset = embed(
-                arguments["source"],
+                source,
                 model=arguments["model"],
                 table=arguments["table"],
                 progress=show,
@@ -183,17 +192,12 @@ def run(folder: Path) -> None:
 
 
 def _progress(raw: dict[str, Any] | None) -> Progress | None:
-    if raw is None:
-        return None
-    if raw["seconds_left"] is None:
-        raw["seconds_left"] = math.nan
-    return Progress(**raw)
+    return Progress(**raw) if raw is not None else None
 
 
 def _write_status(folder: Path, status: dict[str, Any]) -> None:
-    text = json.dumps(status).replace("NaN", "null")
     temporary = folder / f"status.{os.getpid()}.tmp"
-    temporary.write_text(text)
+    temporary.write_text(json.dumps(status))  # Python reads back the NaN that it writes
     os.replace(temporary, folder / "status.json")
 
 

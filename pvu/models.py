@@ -290,9 +290,7 @@ def load_model(
     loaded_head, metadata = load_head(spec.head) if spec.head is not None and spec.head.is_file() else (None, {})
     if head is not None and loaded_head is None:
         raise CheckpointError(f"There is no head at {head}.")
-    return Model(
-        spec, backbone, loaded_head, preprocessing, precision=precision, device=device, head_metadata=metadata
-    )
+    return Model(spec, backbone, loaded_head, preprocessing, precision=precision, device=device, head_metadata=metadata)
 
 
 def _load_backbone(spec: ModelSpec) -> nn.Module:

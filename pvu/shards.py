@@ -92,7 +92,9 @@ class ShardWriter:
             return
         table = pa.Table.from_pylist([asdict(result) for result in self._pending], schema=_SCHEMA)
         # Embeddings and JPEGs do not compress.
-        atomic_write(self.folder / f"{self._next:06d}.parquet", lambda file: pq.write_table(table, file, compression="none"))
+        atomic_write(
+            self.folder / f"{self._next:06d}.parquet", lambda file: pq.write_table(table, file, compression="none")
+        )
         self._next += 1
         self._pending = []
 

@@ -1,0 +1,105 @@
+"""Choose images and a model, watch the run, and see what came out."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from pvu.figures import uncertainty_histogram
+from pvu.store import EmbeddedDataset
+from pvu.ui.gallery import gallery_of
+from pvu.ui.intake import choose_source
+from pvu.ui.runs import show_run, watched_job
+from pvu.ui.state import PAGES, close_store, current_dataset, enter_through_app, search_with
+
+SHOWN = 12
+
+
+def main() -> None:
+    dataset = current_dataset()
+    job = watched_job()
+    if job is not None:
+        st.title("Looking at your images")
+        show_run(job)
+    elif dataset is None:
+        welcome()
+    else:
+        overview(dataset)
+
+
+def welcome() -> None:
+    st.title("Which of your images are uncertain?")
+    st.markdown(
+        "pvu gives every image a number that says **how hard it is to tell what it shows**: blurred, cropped, dark, "
+        "cluttered or ambiguous pictures get a high one, clear ones a low one. It is learned once, and works on your "
+        "images without training. It does *not* say that a picture is unfamiliar: a clear photograph of something new "
+        "is certain."
+    )
+    choose_source()
+
+
+def overview(dataset: EmbeddedDataset) -> None:
+    title, other = st.columns([4, 1], vertical_alignment="bottom")
+    title.title(dataset.name)
+    title.caption(f"{dataset.source} · embedded with {dataset.manifest['model']}")
+    if other.button("Other images …", icon=":material/folder_open:", width="stretch"):
+        close_store()
+        st.rerun()
+    counts(dataset)
+    if dataset.has_uncertainty:
+        st.subheader("The most certain and the most uncertain", anchor=False)
+        extremes(dataset)
+        st.subheader("How uncertainty is spread", anchor=False)
+        st.plotly_chart(uncertainty_histogram(dataset), key="histogram", config={"displayModeBar": False})
+    else:
+        st.warning(
+            f"The model {dataset.manifest['model']} has no uncertainty head, so the map and the search work, but "
+            "nothing can be said about uncertainty. Choose the default model, or train a head for this one: see "
+            "training/README.md.",
+            icon=":material/help:",
+        )
+    next_steps = st.columns(3)
+    next_steps[0].page_link(PAGES["map"], label="See them on the map", icon=":material/scatter_plot:")
+    next_steps[1].page_link(PAGES["retrieval"], label="Search by image", icon=":material/image_search:")
+    next_steps[2].page_link(PAGES["evaluation"], label="Measure against labels", icon=":material/query_stats:")
+
+
+def counts(dataset: EmbeddedDataset) -> None:
+    labels = len({label for label in dataset.labels if label is not None})
+    columns = st.columns(3)
+    columns[0].metric("Images", f"{len(dataset):,}", help="Images that were read and embedded.", border=True)
+    columns[1].metric(
+        "Left out",
+        f"{len(dataset.failed):,}",
+        help="Files that are no images or could not be read. They are listed below with the reason.",
+        border=True,
+    )
+    columns[2].metric(
+        "Labels", f"{labels:,}" if labels else "none", help="From folder names, or from a labels.csv.", border=True
+    )
+    if len(dataset.failed):
+        with st.expander(f"{len(dataset.failed):,} files were left out", icon=":material/broken_image:"):
+            st.dataframe(
+                dataset.failed.rename(columns={"path": "File", "error": "Why"}), hide_index=True, width="stretch"
+            )
+
+
+def extremes(dataset: EmbeddedDataset) -> None:
+    order = np.argsort(dataset.uncertainty, kind="stable")
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.markdown("**Most certain**: clear, whole, in focus")
+        certain = gallery_of(dataset, order[:SHOWN], key="certain", width=104)
+    with right:
+        st.markdown("**Most uncertain**: worth a look before you train or search with them")
+        uncertain = gallery_of(dataset, order[::-1][:SHOWN], key="uncertain", width=104)
+    st.caption(
+        "Under each image: the share of this data set that is at most as uncertain. Click one to search with it."
+    )
+    clicked = certain if certain is not None else uncertain
+    if clicked is not None:
+        search_with(clicked)
+
+
+enter_through_app()
+main()

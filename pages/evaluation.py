@@ -1,0 +1,89 @@
+"""How well the uncertainty predicts wrong answers, where labels exist."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import streamlit as st
+
+from pvu.analysis import KEEPS, Evaluation, evaluate, recall_by_kept, why_not
+from pvu.figures import kept_figure, risk_coverage_figure
+from pvu.store import EmbeddedDataset
+from pvu.ui.state import PAGES, enter_through_app, require_dataset
+
+
+@st.cache_data(max_entries=4, show_spinner="Evaluating …")
+def _evaluate(version: str, _dataset: EmbeddedDataset) -> tuple[Evaluation, dict[str, np.ndarray]]:
+    del version  # the key
+    return evaluate(_dataset), {part: recall_by_kept(_dataset, part) for part in ("gallery", "queries", "both")}
+
+
+def main() -> None:
+    dataset = require_dataset("how well the uncertainty predicts wrong nearest neighbours")
+    st.title("Evaluation")
+    reason = why_not(dataset)
+    if reason is not None:
+        st.info(reason, icon=":material/label:")
+        st.page_link(PAGES["map"], label="The map needs no labels", icon=":material/scatter_plot:")
+        return
+    evaluation, recalls = _evaluate(dataset.version, dataset)
+    st.markdown(
+        f"Each of {evaluation.images:,} labelled images is a query: is its most similar other image of the same label? "
+        "A good uncertainty is high where the answer is wrong."
+    )
+    numbers(evaluation)
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader("Risk and coverage", anchor=False)
+        st.plotly_chart(risk_coverage_figure(evaluation), key="risk", config={"displayModeBar": False})
+        st.caption(
+            "The share of wrong answers when only the most certain queries are answered. The lower the line, the better "
+            "the uncertainty; it cannot be below the oracle."
+        )
+    with right:
+        st.subheader("Keeping the most certain", anchor=False)
+        figure = kept_figure(np.array(KEEPS), recalls, height=380)
+        st.plotly_chart(figure, key="kept", config={"displayModeBar": False})
+        st.caption("Recall@1 when the most uncertain images are left out of the gallery, of the queries, or of both.")
+
+
+def numbers(evaluation: Evaluation) -> None:
+    columns = st.columns(5)
+    columns[0].metric(
+        "Recall@1",
+        f"{evaluation.recall_at_1:.3f}",
+        help="The share of images whose most similar other image has the same label. The uncertainty does not change "
+        "it.",
+        border=True,
+    )
+    columns[1].metric(
+        "R-AUROC",
+        _number(evaluation.r_auroc),
+        help="How well the uncertainty tells right from wrong answers: 0.5 says nothing, 1 is perfect. Not defined if "
+        "all answers are right.",
+        border=True,
+    )
+    columns[2].metric(
+        "R-AUROC of similarity",
+        _number(evaluation.similarity_r_auroc),
+        help="The same, with the similarity to the nearest neighbour in place of the uncertainty. It needs a gallery "
+        "first; the uncertainty needs the image alone.",
+        border=True,
+    )
+    columns[3].metric(
+        "AURC",
+        f"{evaluation.curve.aurc:.3f}",
+        help=f"Area under the risk-coverage curve, lower is better. Random: {evaluation.random.aurc:.3f}, best "
+        f"possible: {evaluation.oracle.aurc:.3f}.",
+        border=True,
+    )
+    columns[4].metric("Labels", f"{evaluation.labels:,}", help="Different labels among the queries.", border=True)
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+enter_through_app()
+main()

@@ -1,0 +1,132 @@
+"""The map: every image at its place, coloured by uncertainty; draw around some to see them."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from pvu.figures import MAP_LIMIT, UNCERTAINTY, map_rows, umap_map
+from pvu.store import EmbeddedDataset
+from pvu.ui.gallery import paged_gallery
+from pvu.ui.selecting import selected_rows
+from pvu.ui.state import enter_through_app, require_dataset, search_with, selection, set_selection
+
+_NAMES = {UNCERTAINTY: "uncertainty", "label": "label", "width": "width (pixels)", "height": "height (pixels)"}
+_ORDERS = ("uncertain first", "certain first")
+
+
+@st.cache_resource(max_entries=8, show_spinner="Drawing the map …")
+def _figure(
+    version: str,
+    color_by: str,
+    low: float,
+    high: float,
+    kept: tuple[int, ...] | None,
+    _dataset: EmbeddedDataset,
+    _shown: np.ndarray,
+) -> go.Figure:
+    del version, low, high  # parts of the key
+    rows = np.flatnonzero(_shown)
+    rows = rows[map_rows(len(rows))]
+    return umap_map(_dataset, color_by=color_by, rows=rows, selected=None if kept is None else np.array(kept))
+
+
+def main() -> None:
+    dataset = require_dataset("every image as a point, similar images near each other, coloured by uncertainty")
+    st.title("Map")
+    color_by, low, high = controls(dataset)
+    shown = shown_images(dataset, low, high)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        if shown.any():
+            draw(dataset, color_by, low, high, shown)
+        else:
+            st.info("No image lies in this range. Widen the uncertainty filter above.")
+    with right:
+        side(dataset, shown)
+
+
+def controls(dataset: EmbeddedDataset) -> tuple[str, float, float]:
+    choices = [UNCERTAINTY] if dataset.has_uncertainty else []
+    choices += ["label"] if dataset.has_labels else []
+    choices += [*dataset.metadata_columns, "width", "height"]
+    left, right = st.columns([1, 2], gap="large")
+    color_by = left.selectbox(
+        "Colour by",
+        choices,
+        format_func=lambda name: _NAMES.get(name, name),
+        key="color_by",
+        help="Uncertainty is shown as a percentile of this data set: dark blue is certain, yellow uncertain.",
+    )
+    if not dataset.has_uncertainty:
+        return color_by, 0, 100
+    low, high = right.slider(
+        "Show uncertainty percentiles",
+        0,
+        100,
+        (0, 100),
+        format="%d %%",
+        key="range",
+        help="0 is the most certain image of this data set, 100 the most uncertain.",
+    )
+    return color_by, low, high
+
+
+def shown_images(dataset: EmbeddedDataset, low: float, high: float) -> np.ndarray:
+    if not dataset.has_uncertainty or (low, high) == (0, 100):
+        return np.ones(len(dataset), bool)
+    return (dataset.percentiles >= low) & (dataset.percentiles <= high)
+
+
+def draw(dataset: EmbeddedDataset, color_by: str, low: float, high: float, shown: np.ndarray) -> None:
+    # A new colour or range is a new chart to Streamlit, and its drawn selection is gone. Ours is not: it is kept in the
+    # session and shown on the new chart. While one chart stays, its own selection is what is seen.
+    view = (dataset.version, color_by, low, high)
+    if st.session_state.get("map_view", (None, None))[0] != view:
+        rows = selection(dataset)
+        st.session_state["map_view"] = (view, tuple(int(row) for row in rows) if len(rows) else None)
+    kept = st.session_state["map_view"][1]
+    figure = _figure(dataset.version, color_by, low, high, kept, dataset, shown)
+    key = f"map_{abs(hash(view))}"
+
+    def on_select() -> None:
+        set_selection(dataset, selected_rows(st.session_state[key], dataset.coords, shown))
+
+    st.plotly_chart(
+        figure,
+        key=key,
+        on_select=on_select,
+        selection_mode=("points", "box", "lasso"),
+        config={"scrollZoom": True, "displaylogo": False, "modeBarButtonsToRemove": ["autoScale2d", "toImage"]},
+        alt="Map of all images; similar images lie near each other.",
+    )
+    count = int(shown.sum())
+    drawn = f"{MAP_LIMIT:,} of {count:,} points are drawn, evenly; a lasso counts all." if count > MAP_LIMIT else ""
+    st.caption(f"Draw around points to see them, or click one. Scroll to zoom, double-click to undo. {drawn}")
+
+
+def side(dataset: EmbeddedDataset, shown: np.ndarray) -> None:
+    rows = selection(dataset)
+    rows = rows[shown[rows]]
+    chosen = len(rows) > 0
+    if not chosen:
+        rows = np.flatnonzero(shown)
+    title, button = st.columns([3, 1], vertical_alignment="bottom")
+    title.subheader(f"{len(rows):,} selected" if chosen else f"All {len(rows):,} images", anchor=False)
+    if chosen and button.button("Clear", width="stretch", help="Select nothing"):
+        set_selection(dataset, np.empty(0, np.int64))
+        st.session_state.pop("map_view", None)
+        st.rerun()
+    if dataset.has_uncertainty:
+        order = st.segmented_control("Order", _ORDERS, default=_ORDERS[0], key="order", label_visibility="collapsed")
+        direction = 1 if order == _ORDERS[1] else -1
+        rows = rows[np.argsort(direction * dataset.uncertainty[rows], kind="stable")]
+    clicked = paged_gallery(dataset, rows, key="map_gallery")
+    st.caption("Click an image to search with it.")
+    if clicked is not None:
+        search_with(clicked)
+
+
+enter_through_app()
+main()

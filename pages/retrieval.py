@@ -1,0 +1,111 @@
+"""Search by image, with and without the uncertain images side by side."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from pvu.analysis import KEEPS, recall_by_kept, why_not
+from pvu.figures import kept_figure
+from pvu.store import EmbeddedDataset
+from pvu.ui.comparison import comparison_cards, precision
+from pvu.ui.gallery import gallery
+from pvu.ui.querying import ChosenQuery, choose_query, show_query
+from pvu.ui.state import enter_through_app, require_dataset, search_with
+
+
+def main() -> None:
+    dataset = require_dataset("the images most similar to a picture, with and without the uncertain ones")
+    st.title("Search by image")
+    query = choose_query(dataset)
+    if query is None:
+        return
+    picture, settings = st.columns([1, 3], gap="large")
+    with picture:
+        show_query(dataset, query)
+    with settings:
+        hide, k = controls(dataset)
+        compare(dataset, query, hide, k)
+    if dataset.has_uncertainty:
+        whole_set(dataset, hide)
+
+
+def controls(dataset: EmbeddedDataset) -> tuple[int, int]:
+    left, right = st.columns([3, 1], gap="large")
+    hide = left.slider(
+        "Hide the most uncertain",
+        0,
+        90,
+        10,
+        5,
+        format="%d %%",
+        key="hide",
+        disabled=not dataset.has_uncertainty,
+        help="The share of this data set that is left out of the search on the right, the most uncertain first.",
+    )
+    k = right.slider("Results", 4, 48, 12, 4, key="k", help="How many similar images to show on each side.")
+    return hide if dataset.has_uncertainty else 0, k
+
+
+def compare(dataset: EmbeddedDataset, query: ChosenQuery, hide: int, k: int) -> None:
+    limit = dataset.threshold(1 - hide / 100) if dataset.has_uncertainty else None
+    everything = dataset.search(query.search_key, k)
+    filtered = dataset.search(query.search_key, k, max_uncertainty=limit)
+    label = query.label(dataset)
+    left_cards, right_cards = comparison_cards(everything, filtered, limit=limit, label=label)
+    left, right = st.columns(2, gap="large")
+    with left:
+        heading("All images", everything, label)
+        first = gallery(dataset, left_cards, key="all", width=108)
+    with right:
+        heading(f"Without the most uncertain {hide} %", filtered, label)
+        second = gallery(dataset, right_cards, key="filtered", width=108)
+    removed = sum(card.tone == "removed" for card in left_cards)
+    st.caption(summary(dataset, removed, hide))
+    clicked = first if first is not None else second
+    if clicked is not None:
+        search_with(clicked)
+
+
+def heading(title: str, results: pd.DataFrame, label: str | None) -> None:
+    share = precision(results, label)
+    text = f"**{title}**"
+    if share is not None:
+        text += f" · precision@{len(results)} **{share:.0%}**"
+    st.markdown(text, help="Precision@k: the share of the k results that have the query's label." if label else None)
+
+
+def summary(dataset: EmbeddedDataset, removed: int, hide: int) -> str:
+    numbers = "Under each image: similarity, then the share of this data set that is at most as uncertain."
+    if not dataset.has_uncertainty:
+        return f"{numbers} This model has no uncertainty head, so both sides are the same."
+    if hide == 0:
+        return f"{numbers} Nothing is hidden yet: move the slider."
+    if removed == 0:
+        return f"{numbers} None of these results is among the most uncertain {hide} %, so both sides agree."
+    return f"{numbers} {removed} of the results on the left are hidden on the right; others moved up in their place."
+
+
+@st.cache_data(max_entries=8, show_spinner="Searching with every image …")
+def _recalls(version: str, _dataset: EmbeddedDataset) -> dict[str, np.ndarray]:
+    del version  # the key
+    return {part: recall_by_kept(_dataset, part) for part in ("gallery", "queries", "both")}
+
+
+def whole_set(dataset: EmbeddedDataset, hide: int) -> None:
+    st.subheader("Does hiding help on the whole data set?", anchor=False)
+    reason = why_not(dataset)
+    if reason is not None:
+        st.info(reason, icon=":material/label:")
+        return
+    figure = kept_figure(np.array(KEEPS), _recalls(dataset.version, dataset), marked=1 - hide / 100)
+    st.plotly_chart(figure, key="kept", config={"displayModeBar": False})
+    st.caption(
+        "Recall@1: how often the most similar image has the query's label, when the most uncertain images are left out "
+        "of what is searched (gallery), of what is asked (queries), or of both."
+    )
+
+
+enter_through_app()
+main()

@@ -1,0 +1,131 @@
+"""Choose images: the demo, a folder on this computer, or an upload; and the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import streamlit as st
+
+from pvu.archives import extract_zip, save_upload
+from pvu.errors import PVUError
+from pvu.images import EXTENSIONS
+from pvu.jobs import DEMO
+from pvu.models import REGISTRY, availability, resolve
+from pvu.paths import allowed_roots, is_allowed
+from pvu.ui.runs import start
+
+_OTHER = "another timm model …"
+
+
+def choose_source() -> None:
+    """The first page's form. Starts a run, or says in one sentence what is wrong."""
+    model = _choose_model()
+    demo, folder, upload = st.tabs(
+        [":material/auto_awesome: Demo", ":material/folder: A folder on this computer", ":material/upload: Upload"]
+    )
+    with demo:
+        st.markdown(
+            "Some 430 views of 18 photographs, made on the spot: cropped, blurred, noisy, darkened and covered by a "
+            "known amount. No download, ready in about a minute."
+        )
+        if st.button("Try the demo", type="primary", icon=":material/play_arrow:", key="demo"):
+            start(DEMO, model, None)
+    with folder:
+        _folder_form(model)
+    with upload:
+        _upload_form(model)
+
+
+def _choose_model() -> str:
+    names = [*REGISTRY, _OTHER]
+    chosen = st.selectbox(
+        "Model",
+        names,
+        key="model",
+        help="The frozen network that turns an image into an embedding. The first works offline and has an "
+        "uncertainty head.",
+    )
+    if chosen == _OTHER:
+        chosen = st.text_input(
+            "timm model name, or ARCHITECTURE@FILE", placeholder="resnet50.a1_in1k", key="other_model"
+        )
+        if not chosen:
+            return "default"
+    try:
+        spec = resolve(chosen)
+    except PVUError as error:
+        st.error(str(error))
+        return "default"
+    ready, reason = availability(spec)
+    has_head = spec.head is not None and spec.head.is_file()
+    notes = [spec.note, reason if not ready else "", "" if has_head else "It has no uncertainty head yet."]
+    st.caption(" ".join(note for note in notes if note))
+    return chosen
+
+
+def _folder_form(model: str) -> None:
+    with st.form("folder_form", border=False):
+        path = st.text_input("Folder", placeholder="/home/me/photos", key="folder_path")
+        table = st.text_input(
+            "CSV with labels (optional)",
+            placeholder="found by itself if it is named labels.csv and lies in the folder",
+            key="table_path",
+            help="Columns: path, and label if there are labels; all others become columns to colour by. Without it, "
+            "folder names are the labels.",
+        )
+        go = st.form_submit_button("Start", type="primary", icon=":material/play_arrow:")
+    roots = ", ".join(str(root) for root in allowed_roots()[:-1])
+    st.caption(f"Searched with all folders inside. Nothing in it is changed. Allowed: anything under {roots}.")
+    if go:
+        _begin(lambda: _checked(path, "folder"), model, str(_checked_table(table)) if table.strip() else None)
+
+
+def _checked_table(text: str) -> Path | None:
+    try:
+        return _checked(text, "CSV")
+    except PVUError as error:
+        st.error(str(error))
+        st.stop()
+
+
+def _checked(text: str, what: str) -> Path:
+    """A path that a person typed, if it exists and lies under an allowed root."""
+    if not text.strip():
+        raise PVUError(f"Give the path of a {what}.")
+    path = Path(text.strip()).expanduser()
+    if not is_allowed(path):
+        roots = ", ".join(str(root) for root in allowed_roots()[:-1])
+        raise PVUError(
+            f"{path} is outside the folders that this app may read ({roots}). To allow more, start it with PVU_ROOTS."
+        )
+    if not path.exists():
+        raise PVUError(f"There is no {what} at {path}. Check the path.")
+    return path.resolve()
+
+
+def _upload_form(model: str) -> None:
+    kind = st.segmented_control("What to upload", ["Folder", ".zip"], default="Folder", key="upload_kind")
+    if kind == ".zip":
+        archive = st.file_uploader("A .zip of images", type=["zip"], key="upload_zip")
+        if archive is not None and st.button("Start", type="primary", key="start_zip"):
+            _begin(lambda: extract_zip(archive, name=Path(archive.name).stem), model)
+    else:
+        files = st.file_uploader(
+            "A folder of images",
+            type=[*sorted(suffix.lstrip(".") for suffix in EXTENSIONS), "csv"],
+            accept_multiple_files="directory",
+            key="upload_folder",
+        )
+        if files and st.button(f"Start with {len(files):,} files", type="primary", key="start_upload"):
+            _begin(lambda: save_upload(files), model)
+    st.caption("For some thousand images. For more, give the path of a folder: nothing is copied then.")
+
+
+def _begin(get_source: Callable[[], Path], model: str, table: str | None = None) -> None:
+    try:
+        source = get_source()
+    except PVUError as error:
+        st.error(str(error), icon=":material/error:")
+        return
+    start(str(source), model, table)

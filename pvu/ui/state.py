@@ -1,0 +1,146 @@
+"""Which data set is open, which images are selected: kept across pages, reloads and shared links."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+
+from pvu.errors import PVUError
+from pvu.store import EmbeddedDataset, find_stores, read_manifest, stores_folder
+
+_STORE = "pvu_store"
+_PARAM = "dataset"
+_ENTERED = "pvu_entered"
+PAGES = {
+    "dataset": "pages/dataset.py",
+    "map": "pages/map.py",
+    "retrieval": "pages/retrieval.py",
+    "evaluation": "pages/evaluation.py",
+}
+
+
+@st.cache_resource(max_entries=4, show_spinner="Opening the data set …")
+def _open(path: str, created: str) -> EmbeddedDataset:
+    del created  # part of the key: a new run of the same folder is opened anew
+    return EmbeddedDataset(Path(path))
+
+
+def enter_through_app() -> None:
+    """Run app.py first, where Streamlit has not.
+
+    Asked for a page's own address before any other, a freshly started Streamlit takes the pages folder for an app of
+    the old kind and runs the page alone: another menu, no title, no wide layout. Every page calls this first.
+    """
+    if _ENTERED not in st.session_state:
+        runpy.run_path(str(Path(__file__).parents[2] / "app.py"))
+        st.stop()
+
+
+def entered() -> None:
+    """Said by app.py in every run."""
+    st.session_state[_ENTERED] = True
+
+
+def open_store(path: Path) -> None:
+    """Make a store the one that every page shows."""
+    st.session_state[_STORE] = str(path)
+    st.query_params[_PARAM] = path.name
+
+
+def close_store() -> None:
+    """Show no data set, so that another can be chosen."""
+    st.session_state.pop(_STORE, None)
+    st.query_params.pop(_PARAM, None)
+
+
+def current_dataset() -> EmbeddedDataset | None:
+    """The open data set, or None. The address names it, so a reload or a shared link opens it again."""
+    _restore()
+    if _STORE not in st.session_state:
+        return None
+    path = Path(st.session_state[_STORE])
+    try:
+        dataset = _open(str(path), read_manifest(path)["created"])
+    except PVUError as error:
+        close_store()
+        st.error(str(error))
+        return None
+    if st.query_params.get(_PARAM) != path.name:
+        st.query_params[_PARAM] = path.name
+    return dataset
+
+
+def _restore() -> None:
+    """Open what the address names. Only a name, looked up among the stores: it cannot point anywhere else."""
+    if _STORE in st.session_state or _PARAM not in st.query_params:
+        return
+    wanted = st.query_params[_PARAM]
+    match = next((path for path in find_stores() if path.name == wanted), None)
+    if match is None:
+        st.query_params.pop(_PARAM)
+        st.warning("The data set that this link names is not on this computer. Choose one on the first page.")
+    else:
+        st.session_state[_STORE] = str(match)
+
+
+def require_dataset(what: str) -> EmbeddedDataset:
+    """The open data set; without one, says what this page would show and where to begin, and ends the page.
+
+    Args:
+        what: what the page shows, to end the sentence "Once a data set is open, this page shows ...".
+    """
+    dataset = current_dataset()
+    if dataset is None:
+        st.info(f"No data set is open yet. Once one is, this page shows {what}.", icon=":material/info:")
+        st.page_link(PAGES["dataset"], label="Choose images, or try the demo", icon=":material/folder_open:")
+        st.stop()
+    return dataset
+
+
+def sidebar() -> None:
+    """The open data set, and the way to another one that was embedded before."""
+    stores = [path for path in find_stores() if path.is_relative_to(stores_folder())]
+    if not stores:
+        return
+    _restore()
+    current = st.session_state.get(_STORE)
+    names = {str(path): _describe(path) for path in stores}
+    options = list(names)
+    with st.sidebar:
+        chosen = st.selectbox(
+            "Open data set",
+            options,
+            index=options.index(current) if current in options else None,
+            format_func=names.get,
+            placeholder="none yet",
+            help="Every folder that was embedded on this computer. Nothing is computed again.",
+        )
+    if chosen is not None and chosen != current:
+        open_store(Path(chosen))
+        st.rerun()
+
+
+def _describe(path: Path) -> str:
+    manifest = read_manifest(path)
+    return f"{manifest['name']} · {manifest['counts']['images']:,} images · {manifest['model']}"
+
+
+def selection(dataset: EmbeddedDataset) -> np.ndarray:
+    """The rows selected on the map, kept across pages and colours. (s,) int."""
+    rows: np.ndarray = st.session_state.get(f"selection:{dataset.version}", np.empty(0, np.int64))
+    return rows
+
+
+def set_selection(dataset: EmbeddedDataset, rows: np.ndarray) -> None:
+    """Replace the selection."""
+    st.session_state[f"selection:{dataset.version}"] = rows
+
+
+def search_with(row: int) -> None:
+    """Take an image as the query and go to the retrieval page."""
+    st.session_state["query_row"] = row
+    st.session_state.pop("query_upload", None)
+    st.switch_page(PAGES["retrieval"])
