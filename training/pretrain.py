@@ -74,7 +74,7 @@ def train_head(views: CachedViews, config: TrainConfig, weights: np.ndarray, che
     head = UncertaintyHead(views.z.shape[1], config.hidden)
     mean, std = _channel_statistics(views.z[rows], config.standardize)
     average = copy.deepcopy(head)
-    optimizer = torch.optim.AdamW(parameter_groups(head, config.weight_decay), betas=config.betas)
+    optimizer = torch.optim.AdamW(parameter_groups(head, config.weight_decay), betas=config.betas, fused=True)
     steps = max(1, round(len(rows) / config.batch))
     draws = _draw_pairs(rows, views.source, weights, config)
     best, history = Trained(head, 0, []), []

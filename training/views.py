@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -79,7 +82,8 @@ def views_in_order(chunks: Sequence[Chunk], workers: int) -> Iterator[Views]:
         return
     # Forked workers share this process's modules and start at once; they only decode, so torch's threads are no matter.
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method)) as pool:
+    context, parent = multiprocessing.get_context(method), os.getpid()
+    with ProcessPoolExecutor(workers, context, _end_with_parent, (parent,)) as pool:
         pending: deque[Future[Views]] = deque()
         for chunk in chunks:
             pending.append(pool.submit(make_views, chunk))
@@ -87,3 +91,14 @@ def views_in_order(chunks: Sequence[Chunk], workers: int) -> Iterator[Views]:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this worker when its parent is gone: a parent that was killed cannot tell its workers to stop."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
