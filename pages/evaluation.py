@@ -38,8 +38,8 @@ def main() -> None:
         st.subheader("Risk and coverage", anchor=False)
         st.plotly_chart(risk_coverage_figure(evaluation), key="risk", config={"displayModeBar": False})
         st.caption(
-            "The share of wrong answers when only the most certain queries are answered. The lower the line, the better "
-            "the uncertainty; it cannot be below the oracle."
+            "The share of wrong answers when only the most certain queries are answered. The lower the line, the "
+            "better the uncertainty; it cannot be below the oracle."
         )
     with right:
         st.subheader("Keeping the most certain", anchor=False)
@@ -65,7 +65,7 @@ def numbers(evaluation: Evaluation) -> None:
         border=True,
     )
     columns[2].metric(
-        "R-AUROC of similarity",
+        "… of similarity",
         _number(evaluation.similarity_r_auroc),
         help="The same, with the similarity to the nearest neighbour in place of the uncertainty. It needs a gallery "
         "first; the uncertainty needs the image alone.",
@@ -82,7 +82,7 @@ def numbers(evaluation: Evaluation) -> None:
 
 
 def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
+    return "none" if math.isnan(value) else f"{value:.3f}"
 
 
 enter_through_app()

@@ -11,7 +11,7 @@ from pvu.figures import kept_figure
 from pvu.store import EmbeddedDataset
 from pvu.ui.comparison import comparison_cards, precision
 from pvu.ui.gallery import gallery
-from pvu.ui.querying import ChosenQuery, choose_query, show_query
+from pvu.ui.querying import ChosenQuery, choose_query, show_query, show_uncertainty
 from pvu.ui.state import enter_through_app, require_dataset, search_with
 
 
@@ -21,12 +21,15 @@ def main() -> None:
     query = choose_query(dataset)
     if query is None:
         return
-    picture, settings = st.columns([1, 3], gap="large")
+    picture, settings = st.columns([1, 4], gap="large")
     with picture:
-        show_query(dataset, query)
+        show_query(query)
     with settings:
+        label = query.label(dataset)
+        st.subheader(label or query.name, anchor=False)
+        show_uncertainty(dataset, query)
         hide, k = controls(dataset)
-        compare(dataset, query, hide, k)
+    compare(dataset, query, hide, k)
     if dataset.has_uncertainty:
         whole_set(dataset, hide)
 
@@ -57,10 +60,10 @@ def compare(dataset: EmbeddedDataset, query: ChosenQuery, hide: int, k: int) -> 
     left, right = st.columns(2, gap="large")
     with left:
         heading("All images", everything, label)
-        first = gallery(dataset, left_cards, key="all", width=108)
+        first = gallery(dataset, left_cards, key="all", width=116)
     with right:
         heading(f"Without the most uncertain {hide} %", filtered, label)
-        second = gallery(dataset, right_cards, key="filtered", width=108)
+        second = gallery(dataset, right_cards, key="filtered", width=116)
     removed = sum(card.tone == "removed" for card in left_cards)
     st.caption(summary(dataset, removed, hide))
     clicked = first if first is not None else second
@@ -70,10 +73,11 @@ def compare(dataset: EmbeddedDataset, query: ChosenQuery, hide: int, k: int) -> 
 
 def heading(title: str, results: pd.DataFrame, label: str | None) -> None:
     share = precision(results, label)
-    text = f"**{title}**"
+    st.subheader(title, anchor=False)
     if share is not None:
-        text += f" · precision@{len(results)} **{share:.0%}**"
-    st.markdown(text, help="Precision@k: the share of the k results that have the query's label." if label else None)
+        st.markdown(
+            f"Precision@{len(results)}: **{share:.0%}**", help="The share of these results that have the query's label."
+        )
 
 
 def summary(dataset: EmbeddedDataset, removed: int, hide: int) -> str:

@@ -79,7 +79,7 @@ def umap_map(
         dragmode="lasso",
         hovermode="closest",
         plot_bgcolor="white",
-        legend={"title": color_by, "itemclick": False, "itemdoubleclick": False, "itemsizing": "constant"},
+        legend={"y": 0.94, "itemclick": False, "itemdoubleclick": False, "itemsizing": "constant"},
         uirevision=dataset.version,
     )
     return figure
@@ -186,12 +186,14 @@ def kept_figure(
         )
     if marked is not None:
         figure.add_vline(x=100 * marked, line={"color": "#8A8F98", "width": 1, "dash": "dot"})
-    figure.update_layout(legend={"title": "filtered"}, xaxis={"autorange": "reversed"})
-    return _plain(figure, "most certain images kept (%)", "Recall@1 (%)", height)
+    _plain(figure, "most certain images kept (%)", "Recall@1 (%)", height)
+    figure.update_layout(legend={"title": "filtered"}, xaxis={"autorange": "reversed"}, yaxis={"rangemode": "normal"})
+    return figure
 
 
 def _thin(count: int, points: int = 400) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, min(count, points)).astype(int))
+    """Places on a curve that the eye needs: not every one, and not the first percent, where a few images decide."""
+    return np.unique(np.linspace(count // 100, count - 1, min(count, points)).astype(int))
 
 
 def _plain(figure: go.Figure, x: str, y: str, height: int) -> go.Figure:

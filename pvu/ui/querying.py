@@ -62,26 +62,22 @@ def choose_query(dataset: EmbeddedDataset) -> ChosenQuery | None:
     return query
 
 
-def show_query(dataset: EmbeddedDataset, query: ChosenQuery) -> None:
-    """The query, large, with its uncertainty and a warning when that is high."""
+def show_query(query: ChosenQuery) -> None:
+    """The query, large."""
     st.image(query.picture, width="stretch")
-    label = query.label(dataset)
-    st.markdown(f"**{_plain(label)}**" if label else "**The query**", help=query.name)
+
+
+def show_uncertainty(dataset: EmbeddedDataset, query: ChosenQuery) -> None:
+    """The query's own uncertainty, with a warning when it is high."""
     if not np.isfinite(query.uncertainty):
         return
     percentile = float(dataset.percentile(query.uncertainty))
-    st.metric(
-        "Uncertainty",
-        f"{percentile:.0f} %",
-        help=f"The share of this data set that is at most as uncertain as this picture (u = {query.uncertainty:.3f}).",
+    st.markdown(
+        f"This picture is at least as uncertain as **{percentile:.0f} %** of the data set.",
+        help=f"u = {query.uncertainty:.3f}. Its scale has no unit; what counts is the rank among the images.",
     )
     if percentile >= WARN_ABOVE:
-        st.warning("This picture is itself uncertain. Its results may be of little use.", icon=":material/warning:")
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]()#+-.!|~$:<>" else c for c in text)
+        st.warning("The picture is itself uncertain, so its results may be of little use.", icon=":material/warning:")
 
 
 def _current(dataset: EmbeddedDataset) -> ChosenQuery | None:
