@@ -25,7 +25,7 @@ from pvu.images import Preprocessing
 from pvu.models import hash_weights, load_model
 from pvu.neighbors import normalized
 from training import shards, tasks
-from training.config import CacheConfig, load_config
+from training.config import TASK_LOSSES, CacheConfig, load_config
 from training.data import UNLABELLED, SourceImage, list_images
 from training.shards import FACTS, Shard
 from training.views import CHUNK, Chunk, Views, views_in_order
@@ -88,6 +88,8 @@ def build_cache(config: CacheConfig, model: Encoder, data: Path, out: Path, *, w
         facts = _facts(shard, z, changes, images[shard.source], whole.get(shard.source), model, config.temperature)
         shards.write_shard(out, shard, z, facts)
         progress.step(shard)
+    for name in images.keys() - whole.keys():
+        _whole_pictures(out, name, config, images)
     return len(todo)
 
 
@@ -129,10 +131,17 @@ def _decoded(
 
 
 def _whole_pictures(out: Path, source: str, config: CacheConfig, images: dict[str, list[SourceImage]]) -> WholePictures:
+    """Read a source's whole pictures, and give them the task loss that needed all of them if they lack it yet."""
     first = [shard for shard in shards.plan_of(config, images) if shard.source == source and shard.pass_index == 0]
     parts = [shards.read_shard(out, shard) for shard in first]
     bank = normalized(np.concatenate([z for z, _ in parts]))
-    return WholePictures(bank, np.concatenate([facts["label"] for _, facts in parts]))
+    labels = np.concatenate([facts["label"] for _, facts in parts])
+    for shard, (z, facts) in zip(first, parts, strict=True):
+        if np.isnan(facts["retrieval"]).all():
+            facts["retrieval"] = tasks.retrieval_loss(z, facts["image"], bank, labels, config.temperature)
+            facts["retrieval"][np.isnan(facts["cross_entropy"])] = np.nan
+            shards.rewrite_facts(out, shard, facts)
+    return WholePictures(bank, labels)
 
 
 def _facts(
@@ -152,15 +161,17 @@ def _facts(
     if whole is None:
         labels = np.array([image.label for image in images[shard.start : shard.stop]], np.int32)
         labels = np.where(labels == UNLABELLED, tasks.pseudo_labels(z, model.logits), labels)
-        facts["instance"] = facts["distance"] = np.nan  # a whole picture is always its own nearest
+        # A whole picture is always its own nearest, and the others are not all known yet.
+        facts["retrieval"] = facts["instance"] = facts["distance"] = np.nan
     else:
         labels = whole.labels[rows]
+        facts["retrieval"] = tasks.retrieval_loss(z, rows, whole.bank, whole.labels, temperature)
         facts["instance"] = tasks.instance_loss(z, rows, whole.bank, temperature)
         facts["distance"] = tasks.distance(z, rows, whole.bank)
     facts["label"] = labels
     facts["cross_entropy"], facts["correct"] = tasks.cross_entropy(z, labels, model.logits)
     undecoded = changes[:, 0] == 0
-    for name in ("cross_entropy", "instance", "distance"):
+    for name in TASK_LOSSES:
         facts[name][undecoded] = np.nan
     return facts
 

@@ -14,7 +14,7 @@ from training.augment import Augmentation
 from training.data import SourceConfig
 
 T = TypeVar("T")
-TASK_LOSSES = ("cross_entropy", "instance", "distance")
+TASK_LOSSES = ("cross_entropy", "retrieval", "instance", "distance")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class CacheConfig:
         augmentation: of every view but the whole picture.
         seed: of the augmentation.
         shard: views a shard. 1,024 are about ten seconds of work on two cores: what a kill can lose.
-        temperature: of the instance task loss. 0.05 is usual for contrastive losses on a cosine.
+        temperature: of the instance and retrieval task losses. 0.05 is usual for contrastive losses on a cosine.
     """
 
     sources: tuple[SourceConfig, ...]

@@ -28,6 +28,7 @@ FACTS = np.dtype(
         ("image", np.int32),  # row in images/SOURCE.json
         ("label", np.int32),  # true class; the classifier's guess on the whole picture where there is none
         ("cross_entropy", np.float32),  # the task losses; NaN where the image could not be decoded
+        ("retrieval", np.float32),
         ("instance", np.float32),
         ("distance", np.float32),
         ("correct", np.bool_),  # whether the classifier's first guess is the label
@@ -94,6 +95,13 @@ def write_shard(cache: Path, shard: Shard, z: np.ndarray, facts: np.ndarray) -> 
     np.save(partial / "z.npy", z.astype(np.float16))
     np.save(partial / "facts.npy", facts)
     os.replace(partial, final)
+
+
+def rewrite_facts(cache: Path, shard: Shard, facts: np.ndarray) -> None:
+    """Replace the facts of a shard that is there."""
+    folder = cache / "shards" / shard.name
+    np.save(folder / "partial.npy", facts)
+    os.replace(folder / "partial.npy", folder / "facts.npy")
 
 
 def read_shard(cache: Path, shard: Shard) -> tuple[np.ndarray, np.ndarray]:

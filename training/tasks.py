@@ -1,6 +1,7 @@
 """Task losses: what the head learns to predict, computed once for each view and kept in the cache.
 
 cross_entropy  the paper's: the frozen pretrained classifier against the label (arXiv 2402.16569, section 3)
+retrieval      are the view's nearest other pictures, by cosine similarity, of its label? Recall@1, made smooth
 instance       InfoNCE: can the view be told from the other pictures of its source by cosine similarity?
 distance       1 - cosine of the view and the whole picture
 """
@@ -55,6 +56,33 @@ def instance_loss(z: np.ndarray, own: np.ndarray, bank: np.ndarray, temperature:
     """
     scores = torch.from_numpy(normalized(z)) @ torch.from_numpy(bank).T / temperature
     return F.cross_entropy(scores, torch.from_numpy(np.asarray(own, np.int64)), reduction="none").numpy()
+
+
+def retrieval_loss(
+    z: np.ndarray, own: np.ndarray, bank: np.ndarray, labels: np.ndarray, temperature: float
+) -> np.ndarray:
+    """Soft nearest-neighbour loss: -log of the softmax of cosine / temperature that falls on pictures of the label.
+
+    The own picture counts for nothing, as in Recall@1, which this turns into at temperature 0 (neighbourhood component
+    analysis, Goldberger et al. 2004).
+
+    Args:
+        z: (B, D) float representations of views.
+        own: (B,) int, the row of each view's own picture in the bank.
+        bank: (N, D) float32, L2-normalised representations of the whole pictures of the source.
+        labels: (N,) int, theirs.
+        temperature: of the softmax.
+
+    Returns:
+        (B,) float32, nats; NaN where no other picture has the label.
+    """
+    scores = torch.from_numpy(normalized(z)) @ torch.from_numpy(bank).T / temperature
+    rows = torch.from_numpy(np.asarray(own, np.int64))
+    classes = torch.from_numpy(np.asarray(labels, np.int64))
+    scores[torch.arange(len(rows)), rows] = -torch.inf
+    same = classes[rows][:, None] == classes[None]
+    loss = torch.logsumexp(scores, 1) - torch.logsumexp(scores.masked_fill(~same, -torch.inf), 1)
+    return torch.where(loss.isfinite(), loss, torch.nan).numpy()
 
 
 def distance(z: np.ndarray, own: np.ndarray, bank: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ def test_every_view_is_there_with_its_facts(data: Path, cache_config: CacheConfi
             assert views.facts["image"][rows].tolist() == list(range(count))
     whole = views.pass_index == 0
     assert np.isnan(views.facts["instance"][whole]).all()
+    assert np.isfinite(views.facts["retrieval"][views.source == 0]).all()  # 5 pictures a label
     assert (views.facts["area"][whole & np.isfinite(views.facts["cross_entropy"])] == 1).all()
     assert (views.facts["area"][~whole] < 1).any()
 
@@ -50,6 +51,9 @@ def test_losses_are_those_of_the_classifier_and_the_whole_pictures(
         q = np.exp(cosines / 0.05) / np.exp(cosines / 0.05).sum()
         assert facts["instance"] == pytest.approx(-np.log(q[place]), abs=0.05)
         assert facts["distance"] == pytest.approx(1 - cosines[place], abs=2e-3)
+        q[place] = 0
+        of_the_label = q[np.arange(20) // 5 == place // 5].sum() / q.sum()
+        assert facts["retrieval"] == pytest.approx(-np.log(of_the_label), abs=0.05)
 
 
 def test_unlabelled_views_have_the_guess_on_their_whole_picture(
@@ -79,14 +83,14 @@ def test_a_run_that_was_killed_goes_on_where_it_was(
     monkeypatch.setattr(encoder, "represent", dies)
     with pytest.raises(KeyboardInterrupt):
         build_cache(cache_config, encoder, data, out, workers=0)
-    before = {path.name: path.stat().st_mtime_ns for path in (out / "shards").iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in out.glob("shards/*/z.npy")}
     finished = encoder.encoded
     (out / "shards" / "labelled-01-0000016.partial").mkdir()  # what a kill in the middle of a write leaves
     monkeypatch.setattr(encoder, "represent", represent)
     build_cache(cache_config, encoder, data, out, workers=0)
     assert encoder.encoded == VIEWS
     assert 0 < finished < VIEWS
-    assert all((out / "shards" / name).stat().st_mtime_ns == at for name, at in before.items())
+    assert all(path.stat().st_mtime_ns == at for path, at in before.items())
     uninterrupted = tmp_path / "other"
     build_cache(cache_config, encoder, data, uninterrupted, workers=0)
     np.testing.assert_array_equal(load_views(out, cache_config).z, load_views(uninterrupted, cache_config).z)
