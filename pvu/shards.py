@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 Key = tuple[str, int, int]
 """(relative path, bytes, mtime in ns): while it is the same, the image is taken to be the same."""
 
+Blob = bytes  # in Result the word is a column's name
+
 
 @dataclass(frozen=True)
 class Result:
@@ -39,8 +41,8 @@ class Result:
     content_hash: str = ""
     error: str | None = None
     uncertainty: float = float("nan")
-    embedding: bytes = b""
-    thumbnail: bytes = b""
+    embedding: Blob = b""
+    thumbnail: Blob = b""
 
     @property
     def key(self) -> Key:

@@ -113,8 +113,8 @@ def sidebar() -> None:
         chosen = st.selectbox(
             "Open data set",
             options,
-            index=options.index(current) if current in options else None,
-            format_func=names.get,
+            index=options.index(current) if current in options else None,  # type: ignore[arg-type]
+            format_func=lambda path: names[path],
             placeholder="none yet",
             help="Every folder that was embedded on this computer. Nothing is computed again.",
         )
