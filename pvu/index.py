@@ -36,12 +36,14 @@ class SearchIndex:
             similarities: (m,) float32 cosines.
 
         Raises:
-            QueryError: if k < 1, or the query's length is not D.
+            QueryError: if k < 1, the query's length is not D, or it holds NaN or infinities.
         """
         if k < 1:
             raise QueryError(f"k must be at least 1, got {k}.")
         if query.shape != (self.dim,):
             raise QueryError(f"A query needs the shape ({self.dim},), got {query.shape}.")
+        if not np.isfinite(query).all():
+            raise QueryError("A query needs finite numbers, but this one holds NaN or infinities.")
         possible = self.count if allowed is None else int(np.count_nonzero(allowed))
         k = min(k, possible)
         if k == 0:
