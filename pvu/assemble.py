@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import json
+import os
 import platform
 import shutil
 from collections.abc import Iterator
@@ -91,6 +92,7 @@ def _write_images(building: Path, wanted: list[Key], previous: EmbeddedDataset |
     matrix = np.lib.format.open_memmap(
         building / "embeddings.all.npy", mode="w+", dtype=np.float16, shape=(len(wanted), dim)
     )
+    _reserve(building / "embeddings.all.npy")
     offset = 0
     with (building / "thumbs.bin").open("wb") as thumbs:
         for result in _results(building, previous):
@@ -104,13 +106,23 @@ def _write_images(building: Path, wanted: list[Key], previous: EmbeddedDataset |
                 matrix[place] = np.frombuffer(result.embedding, np.float16)
             offset += thumbs.write(result.thumbnail)
             rows[place] = row
+        thumbs.flush()
+        os.fsync(thumbs.fileno())
     table = pd.DataFrame(rows)
     _require_one(table)
     good = (table["status"] == "ok").to_numpy()
-    _save(building / "embeddings.npy", lambda file: np.save(file, matrix[good]))
+    kept = matrix[good]
+    _save(building / "embeddings.npy", lambda file: np.save(file, kept))
     del matrix
     (building / "embeddings.all.npy").unlink()
     return pd.concat([table[good], table[~good]], ignore_index=True)
+
+
+def _reserve(path: Path) -> None:
+    """Claim a sparse file's space now: a disk that fills up under a memory map ends the process with a signal."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _require_one(table: pd.DataFrame) -> None:

@@ -16,7 +16,6 @@ from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 
 from pvu.assemble import assemble
 from pvu.decoding import Outcome, decode_all
@@ -25,9 +24,10 @@ from pvu.images import Preprocessing
 from pvu.progress import PhaseTimer, Progress, ProgressCallback
 from pvu.shards import Result, ShardWriter, shard_keys
 from pvu.sources import find_images, resolve_source, table_hash
-from pvu.store import MANIFEST, EmbeddedDataset, finish_commit, partial_path, stores_folder
+from pvu.store import MANIFEST, EmbeddedDataset, partial_path, recover, store_lock, stores_folder
 
 SHARD_SIZE = 256
+FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 class Encoder(Protocol):
@@ -119,7 +119,7 @@ def embed_with_report(
     path = store_path(root, encoder)
     path.parent.mkdir(parents=True, exist_ok=True)
     # A second call for the same store waits here, and then finds everything done.
-    with FileLock(f"{path}.lock"):
+    with store_lock(path):
         run = _Run(files, root, encoder, path, report, should_stop or (lambda: False))
         try:
             run.compute(workers if workers is not None else min(os.cpu_count() or 1, 8))
@@ -166,7 +166,7 @@ class _Run:
         self.shards = partial_path(path) / "shards"
         self.computed = self.reused = 0
         self.images_per_second = 0.0
-        finish_commit(path)
+        recover(path)
         self.previous = EmbeddedDataset(path) if (path / MANIFEST).is_file() else None
 
     def compute(self, workers: int) -> None:
@@ -220,7 +220,8 @@ def encode_outcomes(
     decoded = [outcome for outcome in outcomes if not isinstance(outcome, str)]
     if decoded:
         z, u = encoder.encode(np.stack([image.pixels for image in decoded]))
-        z16 = z.astype(np.float16)
+        # Some backbones have a few huge channels: an infinity in one would make every similarity NaN.
+        z16 = np.clip(z, -FLOAT16_MAX, FLOAT16_MAX).astype(np.float16)
         uncertainties = u if u is not None else np.full(len(z), np.nan, np.float32)
     results = []
     position = 0

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import zipfile
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from filelock import FileLock, Timeout
 from PIL import Image
 
 from pvu.errors import QueryError, StoreError
@@ -30,6 +34,8 @@ class EmbeddedDataset:
     Rows are in one order everywhere: row i of ``images``, ``embeddings``, ``uncertainty``, ``labels``, ``coords`` and
     ``neighbors`` is the same image.
 
+    Everything is opened at once: a run that replaces the store later does not change what is open.
+
     Args:
         path: a store's directory.
 
@@ -37,19 +43,45 @@ class EmbeddedDataset:
         StoreError: if there is no complete store at the path, or another version of pvu wrote it.
     """
 
+    images: pd.DataFrame
+    failed: pd.DataFrame
+    embeddings: np.ndarray
+    """(N, D) float16, memory-mapped."""
+    coords: np.ndarray
+    """(N, 2) float32: each image's place on the UMAP map."""
+    neighbors: np.ndarray
+    """(N, k) int32: rows of the nearest other images, nearest first."""
+    similarities: np.ndarray
+    """(N, k) float32: the cosines that belong to ``neighbors``."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.manifest = read_manifest(path)
-        table = pd.read_parquet(path / "images.parquet")
-        ok = table["status"] == "ok"
-        self.images: pd.DataFrame = table[ok].drop(columns=["status", "error"]).reset_index(drop=True)
-        self.failed: pd.DataFrame = table.loc[~ok, ["path", "error"]].reset_index(drop=True)
-        self.embeddings: np.ndarray = np.load(path / "embeddings.npy", mmap_mode="r")
-        if len(self.embeddings) != len(self.images):
-            raise StoreError(
-                f"The store {path} is damaged: {len(self.images)} images, {len(self.embeddings)} embeddings. "
-                "Delete it and embed the folder again."
-            )
+        while True:
+            self.manifest = read_manifest(path)
+            damage = self._open_files()
+            if read_manifest(path) == self.manifest:
+                break  # else a run has put a newer store in its place meanwhile
+        if damage is None and len(self.embeddings) != len(self.images):
+            damage = f"{len(self.images)} images, {len(self.embeddings)} embeddings"
+        if damage is not None:
+            raise StoreError(f"The store {path} is damaged: {damage}. Delete it and embed the folder again.")
+
+    def _open_files(self) -> str | None:
+        """Open everything but the manifest; says what is wrong if that fails."""
+        try:
+            table = pd.read_parquet(self.path / "images.parquet")
+            ok = table["status"] == "ok"
+            self.images = table[ok].drop(columns=["status", "error"]).reset_index(drop=True)
+            self.failed = table.loc[~ok, ["path", "error"]].reset_index(drop=True)
+            self.embeddings = np.load(self.path / "embeddings.npy", mmap_mode="r")
+            self.coords = np.load(self.path / "umap.npy")
+            with np.load(self.path / "neighbors.npz") as graph:
+                self.neighbors, self.similarities = graph["indices"], graph["similarities"]
+            thumbs = self.path / "thumbs.bin"
+            self._thumbs = np.memmap(thumbs, np.uint8, mode="r") if thumbs.stat().st_size else np.empty(0, np.uint8)
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, pa.ArrowException) as error:
+            return str(error)
+        return None
 
     @classmethod
     def open(cls, dataset: str | os.PathLike[str], *, model: str | None = None) -> Self:
@@ -116,27 +148,6 @@ class EmbeddedDataset:
         """Whether at least two labels occur."""
         return len({label for label in self.labels if label is not None}) > 1
 
-    @cached_property
-    def coords(self) -> np.ndarray:
-        """(N, 2) float32: each image's place on the UMAP map."""
-        coords: np.ndarray = np.load(self.path / "umap.npy")
-        return coords
-
-    @cached_property
-    def neighbors(self) -> np.ndarray:
-        """(N, k) int32: rows of the nearest other images, nearest first."""
-        return self._graph["indices"]
-
-    @cached_property
-    def similarities(self) -> np.ndarray:
-        """(N, k) float32: the cosines that belong to ``neighbors``."""
-        return self._graph["similarities"]
-
-    @cached_property
-    def _graph(self) -> dict[str, np.ndarray]:
-        with np.load(self.path / "neighbors.npz") as file:
-            return dict(file)
-
     @property
     def metadata_columns(self) -> list[str]:
         """The columns that came from the user's table."""
@@ -187,11 +198,6 @@ class EmbeddedDataset:
         """The JPEG thumbnail of a row."""
         offset, size = (int(self.images[column].iloc[row]) for column in ("thumb_offset", "thumb_bytes"))
         return self._thumbs[offset : offset + size].tobytes()
-
-    @cached_property
-    def _thumbs(self) -> np.ndarray:
-        path = self.path / "thumbs.bin"
-        return np.memmap(path, np.uint8, mode="r") if path.stat().st_size else np.empty(0, np.uint8)
 
     @cached_property
     def model(self) -> Model:
@@ -359,7 +365,7 @@ def partial_path(path: Path) -> Path:
 
 
 def commit(path: Path) -> None:
-    """Put a finished ``.partial`` in its store's place. A crash anywhere in between is mended by finish_commit."""
+    """Put a finished ``.partial`` in its store's place. A crash anywhere in between is mended by recover."""
     old = path.with_name(path.name + ".old")
     _remove(old)
     if path.exists():
@@ -368,13 +374,30 @@ def commit(path: Path) -> None:
     _remove(old)
 
 
-def finish_commit(path: Path) -> None:
-    """Complete a commit that a crash interrupted between its two renames."""
-    if not path.exists() and (partial_path(path) / MANIFEST).is_file():
+def recover(path: Path) -> None:
+    """Complete a commit that a crash interrupted. For whoever holds the store's lock.
+
+    The manifest is written last, so a ``.partial`` that has one is whole, and newer than the store.
+    """
+    if (partial_path(path) / MANIFEST).is_file():
         commit(path)
 
 
-def _remove(path: Path) -> None:
-    import shutil
+def finish_commit(path: Path) -> None:
+    """As :func:`recover`, for readers: a run that is alive holds the lock, and finishes its commit itself."""
+    if path.parent != stores_folder() or not (partial_path(path) / MANIFEST).is_file():
+        return
+    try:
+        with store_lock(path, timeout=0):
+            recover(path)
+    except Timeout:
+        return
 
+
+def store_lock(path: Path, *, timeout: float = -1) -> FileLock:
+    """What a run holds while it works on a store; released by the system if its process dies."""
+    return FileLock(f"{path}.lock", timeout=timeout)
+
+
+def _remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
