@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import numpy as np
 import timm
@@ -74,7 +77,7 @@ _SPECS = (
             architecture=f"vit_{size}_patch16_224.augreg_in21k",
             source="hub",
             licence=_AUGREG_LICENCE,
-            note=f"The paper's ViT-{letter}. Downloaded on first use; its head comes from the authors or from training/.",
+            note=f"The paper's ViT-{letter}, downloaded on first use. Its head comes from the authors or training/.",
         )
         for size, letter in (("tiny", "Ti"), ("small", "S"), ("base", "B"), ("large", "L"))
     ),
@@ -326,6 +329,8 @@ def _create(spec: ModelSpec, tensors: dict[str, torch.Tensor]) -> nn.Module:
 
 def _load_from_hub(spec: ModelSpec) -> nn.Module:
     try:
+        if not _in_hub_cache(spec.architecture):
+            _require_hub()
         backbone: nn.Module = timm.create_model(spec.architecture, pretrained=True)
         return backbone
     except Exception as error:  # hub, HTTP and file errors come as a dozen unrelated types
@@ -336,6 +341,17 @@ def _load_from_hub(spec: ModelSpec) -> nn.Module:
             f"{spec.architecture.partition('.')[0]}@/path/to/weights.safetensors. "
             f"The default model needs neither."
         ) from error
+
+
+def _require_hub() -> None:
+    """Raises OSError if the hub cannot be reached. The hub's own client would try for a minute before it says so."""
+    from huggingface_hub import constants
+
+    if getproxies():
+        return  # the way out is the proxy's business
+    address = urlsplit(constants.ENDPOINT)
+    port = address.port or (80 if address.scheme == "http" else 443)
+    socket.create_connection((address.hostname or "", port), timeout=5).close()
 
 
 def _timm_preprocessing(backbone: nn.Module) -> Preprocessing:
