@@ -41,5 +41,5 @@ def precision(results: pd.DataFrame, label: str | None) -> float | None:
 
 def _card(result: object, label: str | None, mark: str = "", tone: str = "") -> Card:
     own = result.label  # type: ignore[attr-defined]
-    same = None if label is None or own is None else bool(own == label)
+    same = None if label is None or pd.isna(own) else bool(own == label)  # pandas makes NaN of None
     return Card(int(result.row), float(result.similarity), mark, tone, same)  # type: ignore[attr-defined]
