@@ -49,14 +49,13 @@ def load_head(path: Path) -> tuple[UncertaintyHead, dict[str, Any]]:
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (no iterator)
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
         raise CheckpointError(f"Cannot read the head {path}: {error}. Expected a safetensors file.") from error
-    if header.get("format") != HEAD_FORMAT:
-        raise CheckpointError(
-            f"{path} is not an uncertainty head: its format is {header.get('format')!r}, expected {HEAD_FORMAT!r}."
-        )
-    head = UncertaintyHead(header["dim"], header["hidden"])
+    found = header.get("format") if isinstance(header, dict) else None
+    if found != HEAD_FORMAT:
+        raise CheckpointError(f"{path} is not an uncertainty head: its format is {found!r}, expected {HEAD_FORMAT!r}.")
     try:
+        head = UncertaintyHead(header["dim"], header["hidden"])
         head.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"The head {path} does not have the tensors that its header names: {error}") from error
     return head.eval().requires_grad_(False), header
 
@@ -79,7 +78,7 @@ def load_state_dict(path: Path) -> dict[str, torch.Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the damaged bytes lead it to
         raise CheckpointError(
-            f"Cannot read the weights in {path}: {str(error).splitlines()[0]} "
+            f"Cannot read the weights in {path}: {(str(error) or type(error).__name__).splitlines()[0]} "
             "Expected a safetensors file, or a PyTorch checkpoint that holds tensors alone."
         ) from error
     for wrapper in ("state_dict", "model"):

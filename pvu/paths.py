@@ -22,5 +22,6 @@ def allowed_roots() -> list[Path]:
 
 def is_allowed(path: Path) -> bool:
     """Whether a path, with every link followed, lies under one of :func:`allowed_roots`."""
-    resolved = path.expanduser().resolve()
+    # Unlike Path.resolve(), realpath() takes links that lead in a circle.
+    resolved = Path(os.path.realpath(path.expanduser()))
     return any(resolved.is_relative_to(root) for root in allowed_roots())

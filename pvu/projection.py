@@ -37,7 +37,7 @@ def project(embeddings: np.ndarray, neighbors: np.ndarray, similarities: np.ndar
         precomputed_knn=(indices, distances.astype(np.float32)),
         # Below 4,096 points UMAP would compare all pairs again.
         force_approximation_algorithm=True,
-        init="pca",
+        init="pca" if np.shape(embeddings)[1] > 1 else "random",
         random_state=SEED,
         n_jobs=1,  # what random_state needs; said here so that UMAP does not warn about it
     )
