@@ -98,8 +98,9 @@ def _hover(dataset: EmbeddedDataset, rows: np.ndarray) -> list[str]:
     return [f"{name}more uncertain than {p:.0f} %" for name, p in zip(names, percentiles, strict=True)]
 
 
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")[:60]
+def _escape(text: str, length: int = 60) -> str:
+    """As it is written, cut to a length: Plotly takes some HTML in hover texts, legends and titles."""
+    return text[:length].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _colors(
@@ -112,13 +113,14 @@ def _colors(
         return {"color": values, "colorscale": SCALE, "cmin": 0, "cmax": 100, "colorbar": bar}, []
     column = dataset.images[color_by].iloc[rows]
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-        values = column.to_numpy(np.float32)
-        return {"color": values, "colorscale": SCALE, "colorbar": _bar(color_by, None, None)}, []
+        with np.errstate(over="ignore"):  # beyond float32 is off the scale, whatever its value
+            values = column.to_numpy(np.float32)
+        return {"color": values, "colorscale": SCALE, "colorbar": _bar(_escape(color_by, 28), None, None)}, []
     names = np.array(["(none)" if pd.isna(value) else str(value) for value in column], dtype=object)
     ranked = [name for name, _ in Counter(names).most_common()]
     shown = ranked if len(ranked) <= len(COLORS) else ranked[: len(COLORS) - 1]
     palette = dict(zip(shown, COLORS, strict=False))
-    legend = [(name[:28], color) for name, color in palette.items()]
+    legend = [(_escape(name, 28), color) for name, color in palette.items()]
     if len(ranked) > len(shown):
         legend.append((f"{len(ranked) - len(shown)} others", OTHER))
     return {"color": [palette.get(name, OTHER) for name in names]}, legend
