@@ -46,6 +46,9 @@ def nearest_neighbors(
     # One more than asked for: the image itself is usually the first, and is taken out by its row, not by its place,
     # since exact duplicates are just as near.
     similarities, indices = _search(index, vectors, min(k + 1, count))
+    lost = np.flatnonzero((indices < 0).any(axis=1))
+    if len(lost) > 0:  # HNSW's graph can fall into parts with fewer than k images; -1 would be taken for the last row
+        similarities[lost], indices[lost] = _search(_build(vectors, exact=True), vectors[lost], min(k + 1, count))
     return _without_self(indices, similarities, k)
 
 

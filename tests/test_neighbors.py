@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
+import pvu.neighbors
 from pvu.neighbors import nearest_neighbors, normalized
 
 
@@ -121,6 +122,26 @@ def test_the_approximate_index_gives_k_others_even_on_hard_sets(kind: str) -> No
     assert (indices != np.arange(len(vectors))[:, None]).all()
     assert all(len(set(row)) == k for row in indices.tolist())
     assert np.isfinite(similarities).all()
+
+
+def test_what_the_approximate_index_cannot_reach_is_searched_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = blobs(200, 16)
+    original, calls = pvu.neighbors._search, []
+
+    def lossy(index: object, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        similarities, indices = original(index, queries, k)
+        if not calls:  # as faiss pads what it has not found
+            indices[::3, 2:] = -1
+            similarities[::3, 2:] = -np.finfo(np.float32).max
+        calls.append(len(queries))
+        return similarities, indices
+
+    monkeypatch.setattr("pvu.neighbors._search", lossy)
+    indices, similarities = nearest_neighbors(vectors, 5, exact_limit=0)
+    assert calls == [200, 67]
+    expected, cosines = reference(vectors, 5)
+    np.testing.assert_array_equal(indices[::3], expected[::3])
+    np.testing.assert_allclose(similarities[::3], cosines[::3], atol=1e-5)
 
 
 @pytest.mark.parametrize(("count", "k"), [(0, 5), (1, 5), (5, 0), (5, -1)])
