@@ -151,9 +151,6 @@ def active_jobs() -> list[Job]:
 
 def run(folder: Path) -> None:
     """The job's process: does the work and keeps status.json up to date."""
-    from pvu.demo import make_demo
-    from pvu.embed import embed
-
     job = Job(folder)
     arguments = job.arguments
     started = time.time()
@@ -169,8 +166,12 @@ def run(folder: Path) -> None:
         last_write, last_phase = now, progress.phase
         _write_status(folder, {**state, "progress": asdict(progress)})
 
+    # The lock says that the process is alive. It comes before the imports, which can take long on a busy machine.
     with FileLock(folder / "lock"):
         try:
+            from pvu.demo import make_demo
+            from pvu.embed import embed
+
             source = make_demo() if arguments["source"] == DEMO else arguments["source"]
             dataset = embed(
                 source,
