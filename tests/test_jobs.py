@@ -1,0 +1,309 @@
+"""Jobs: a run in its own process that can be watched, cancelled, killed and taken up again.
+
+Most tests replace the process by a call of ``jobs.run`` in a thread with the fake encoder; two start the real one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from pvu import jobs
+from pvu.embed import embed
+from pvu.jobs import Job, active_jobs, find_job, start_embed
+from pvu.paths import home
+from pvu.progress import Progress
+from pvu.store import EmbeddedDataset
+from tests.fakes import FakeEncoder, write_pictures
+
+
+def wait_for(job: Job, *states: str, seconds: float = 120) -> jobs.Status:
+    """The status once it has one of these states."""
+    deadline = time.monotonic() + seconds
+    while (status := job.status()).state not in states:
+        assert time.monotonic() < deadline, f"still {status} after {seconds} s: {log_of(job)}"
+        time.sleep(0.05)
+    return status
+
+
+def log_of(job: Job) -> str:
+    log = job.folder / "log.txt"
+    return log.read_text() if log.exists() else "no log"
+
+
+class Started:
+    """Stands in for subprocess.Popen: runs the job in a thread, with the fake encoder."""
+
+    def __init__(self) -> None:
+        self.commands: list[list[str]] = []
+        self.threads: list[threading.Thread] = []
+
+    def __call__(self, command: list[str], **_: Any) -> None:
+        self.commands.append(command)
+        thread = threading.Thread(target=jobs.run, args=(Path(command[-1]),))
+        self.threads.append(thread)
+        thread.start()
+
+    def join(self) -> None:
+        for thread in self.threads:
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, quick_map: None) -> Iterator[Started]:
+    runner = Started()
+    monkeypatch.setattr(jobs.subprocess, "Popen", runner)
+    monkeypatch.setattr("pvu.embed._load", lambda _: FakeEncoder(seconds_per_image=0.002))
+    yield runner
+    for job in active_jobs():
+        job.cancel()
+    runner.join()
+
+
+def test_a_job_ends_in_a_store(started: Started, photos: Path) -> None:
+    job = start_embed(str(photos), "default")
+    assert job.status().active
+    status = wait_for(job, "done")
+    assert len(EmbeddedDataset(Path(status.store))) == 12
+    assert job.arguments == {"source": str(photos), "model": "default", "table": None}
+    assert not status.active
+    assert status.seconds >= 0
+    assert active_jobs() == []
+    (command,) = started.commands
+    assert command == [sys.executable, "-m", "pvu.jobs", str(job.folder)]
+    assert job.folder.is_relative_to(home() / "jobs")
+
+
+def test_progress_comes_through(started: Started, make_photos: Callable[..., Path]) -> None:
+    job = start_embed(str(make_photos(64)), "default")
+    seen: list[Progress] = []
+    while (status := job.status()).active:
+        if status.progress is not None:
+            seen.append(status.progress)
+        time.sleep(0.01)
+    assert status.state == "done"
+    phases = list(dict.fromkeys(progress.phase for progress in seen))
+    assert phases == [phase for phase in ("scan", "model", "images", "save", "neighbors", "map") if phase in phases]
+    assert "images" in phases
+    assert max(progress.total for progress in seen) == 64
+
+
+def test_the_same_work_twice_is_one_job(started: Started, make_photos: Callable[..., Path]) -> None:
+    source = str(make_photos(40))
+    together: list[Job] = []
+    callers = [threading.Thread(target=lambda: together.append(start_embed(source, "default"))) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert len({job.folder for job in together}) == 1
+    assert len(started.commands) == 1
+    assert [job.folder for job in active_jobs()] == [together[0].folder]
+    assert find_job(source, "default").folder == together[0].folder
+    wait_for(together[0], "done")
+
+
+def test_other_work_is_another_job(photos: Path) -> None:
+    folders = {
+        find_job(str(photos), "default").folder,
+        find_job(str(photos), "other").folder,
+        find_job(str(photos), "default", "labels.csv").folder,
+        find_job(str(photos.parent), "default").folder,
+    }
+    assert len(folders) == 4
+
+
+def test_work_that_is_done_can_be_asked_for_again(started: Started, photos: Path) -> None:
+    first = wait_for(start_embed(str(photos), "default"), "done")
+    started.join()
+    write_pictures(photos, ["cat/new.png"])
+    second = wait_for(start_embed(str(photos), "default"), "done")
+    assert second.store == first.store
+    assert len(EmbeddedDataset(Path(second.store))) == 13
+    assert len(started.commands) == 2
+
+
+def test_a_cancelled_job_keeps_its_work_and_goes_on_from_there(
+    started: Started, make_photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, quick = FakeEncoder(seconds_per_image=0.01), FakeEncoder()
+    monkeypatch.setattr("pvu.embed._load", lambda _: slow)
+    job = start_embed(str(make_photos(200)), "default")
+    while not slow.encoded:
+        time.sleep(0.01)
+    job.cancel()
+    status = wait_for(job, "cancelled")
+    started.join()
+    assert 0 < slow.encoded < 200
+    assert f"Cancelled after {slow.encoded} of 200 images. They are kept" in status.message
+    assert active_jobs() == []
+    monkeypatch.setattr("pvu.embed._load", lambda _: quick)
+    again = start_embed(job.arguments["source"], job.arguments["model"], job.arguments["table"])
+    assert again.folder == job.folder
+    assert len(EmbeddedDataset(Path(wait_for(again, "done").store))) == 200
+    assert quick.encoded == 200 - slow.encoded
+
+
+def test_a_folder_without_images_is_said_in_a_sentence(started: Started, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("nothing")
+    status = wait_for(start_embed(str(tmp_path / "empty"), "default"), "failed")
+    assert status.message.startswith(f"Found 0 images in {tmp_path / 'empty'} (1 other files). Supported extensions:")
+    assert "Traceback" not in status.message
+    assert status.store == ""
+
+
+def test_something_unforeseen_is_said_with_the_place_of_the_details(
+    started: Started, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> None:
+        raise ZeroDivisionError("by accident")
+
+    monkeypatch.setattr("pvu.embed._load", broken)
+    job = start_embed(str(photos), "default")
+    status = wait_for(job, "failed")
+    assert "(ZeroDivisionError: by accident)" in status.message
+    assert str(job.folder / "log.txt") in status.message
+
+
+def write_status(job: Job, **status: Any) -> None:
+    job.folder.mkdir(parents=True, exist_ok=True)
+    (job.folder / "status.json").write_text(json.dumps(status))
+
+
+def test_a_job_without_a_process_has_crashed() -> None:
+    job = find_job("somewhere", "default")
+    write_status(job, state="running", started=time.time(), pid=1)
+    (job.folder / "log.txt").write_text("INFO: fine\n\nKilled: out of memory\n")
+    status = job.status()
+    assert status.state == "crashed"
+    assert status.message.startswith("The run ended unexpectedly; finished images are kept, start again to go on.")
+    assert status.message.endswith("Its last words: Killed: out of memory")
+    assert not status.active
+    assert active_jobs() == []
+
+
+def test_a_job_that_is_just_starting_is_given_time() -> None:
+    job = find_job("somewhere", "default")
+    write_status(job, state="starting", started=time.time())
+    assert job.status().state == "starting"
+    write_status(job, state="starting", started=time.time() - 3600)
+    assert job.status().state == "crashed"
+    with FileLock(job.folder / "lock"):  # it holds its lock: slow, but alive
+        assert job.status().state == "starting"
+        assert [found.folder for found in active_jobs()] == [job.folder]
+
+
+@pytest.mark.usefixtures("started")
+def test_watchers_never_read_half_a_status(make_photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    written = 0
+    write = jobs._write_status
+
+    def count(folder: Path, status: dict[str, Any]) -> None:
+        nonlocal written
+        written += 1
+        for _ in range(50):
+            write(folder, {**status, "message": "x" * 20_000})
+
+    monkeypatch.setattr(jobs, "_write_status", count)
+    job = start_embed(str(make_photos(40)), "default")
+    reads = 0
+    while job.status().active:  # raises if the JSON is cut
+        reads += 1
+    assert job.status().state == "done"
+    assert reads > 20
+    assert written > 3
+    assert list(job.folder.glob("*.tmp")) == []
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Iterator[Path]:
+    """A folder for a job in a real process, with the real model; whatever still runs is ended."""
+    write_pictures(tmp_path / "real", [f"{label}/{i}.jpg" for label in ("a", "b") for i in range(6)], size=(96, 80))
+    yield tmp_path / "real"
+    for job in active_jobs():
+        pid = json.loads((job.folder / "status.json").read_text()).get("pid")
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_real_process_does_the_work(real: Path) -> None:
+    job = start_embed(str(real), "default")
+    assert job.status().state == "starting"
+    status = wait_for(job, "done", "failed", "crashed", seconds=200)
+    assert status.state == "done", f"{status.message} {log_of(job)}"
+    dataset = EmbeddedDataset(Path(status.store))
+    assert len(dataset) == 12
+    assert set(dataset.labels) == {"a", "b"}
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from pvu import jobs
+import pvu.embed
+from tests.fakes import FakeEncoder
+pvu.embed._load = lambda _: FakeEncoder(seconds_per_image=0.02)
+jobs.run(Path(sys.argv[1]))
+"""
+
+
+def test_a_killed_process_has_crashed_and_its_work_goes_on(
+    make_photos: Callable[..., Path], quick_map: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = str(make_photos(700))
+    processes: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def slow(command: list[str], **options: Any) -> None:
+        processes.append(popen([sys.executable, "-c", SLOW, command[-1]], **options))
+
+    monkeypatch.setattr(jobs.subprocess, "Popen", slow)
+    job = start_embed(source, "default")
+    deadline = time.monotonic() + 100
+    while not ((status := job.status()).progress and status.progress.phase == "images" and status.progress.done > 300):
+        assert status.active, f"{status} {log_of(job)}"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    processes[0].kill()
+    processes[0].wait()
+    status = job.status()
+    assert status.state == "crashed"
+    assert "finished images are kept, start again to go on" in status.message
+    encoder = FakeEncoder()
+    assert len(embed(source, model=encoder, workers=0)) == 700
+    assert encoder.encoded <= 700 - 256  # the finished shard was not done again
+
+
+def test_the_lock_is_held_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    # Else a job on a busy machine looks crashed while torch is still being imported, and is started a second time.
+    code = "import sys, pvu.jobs; print([name for name in ('torch', 'pandas', 'timm') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    job = Job(tmp_path)
+    held: list[bool] = []
+
+    def import_embed(name: str, *rest: Any) -> Any:
+        if name == "pvu.embed":
+            held.append(job._is_locked())
+        return real_import(name, *rest)
+
+    real_import = __import__
+    (tmp_path / "job.json").write_text(json.dumps({"source": str(tmp_path / "absent"), "model": "m", "table": None}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("builtins.__import__", import_embed)
+        jobs.run(tmp_path)
+    assert held[0]
+    assert job.status().state == "failed"
