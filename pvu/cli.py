@@ -181,8 +181,8 @@ def embed(
 def _embed(folder: str, **options: Any) -> Report:
     from pvu.embed import embed_with_report
 
-    with _ProgressBar() as bar, _StopOnInterrupt(bar) as stop:
-        return embed_with_report(folder, progress=bar, should_stop=stop, **options)
+    with _ProgressBar() as bar, _Interruptible(bar) as run:
+        return embed_with_report(folder, progress=run.progress, should_stop=run.should_stop, **options)
 
 
 def _embed_result(report: Report) -> dict[str, Any]:
@@ -428,13 +428,13 @@ class _ProgressBar(contextlib.AbstractContextManager["_ProgressBar"]):
     """Shows a run's Progress on standard error: a bar over the images; on a terminal the other phases by name."""
 
     def __init__(self) -> None:
-        self.phase = ""
+        self._phase = ""
         self._bar: Any = None
 
     def __call__(self, progress: Progress) -> None:
-        if progress.phase != self.phase:
+        if progress.phase != self._phase:
             self.close()
-            self.phase = progress.phase
+            self._phase = progress.phase
             if not progress.total and sys.stderr.isatty():
                 print(f"{progress} ...", file=sys.stderr)
         if progress.total:
@@ -461,27 +461,43 @@ class _ProgressBar(contextlib.AbstractContextManager["_ProgressBar"]):
         self.close()
 
 
-class _StopOnInterrupt(contextlib.AbstractContextManager["_StopOnInterrupt"]):
+class _Interruptible(contextlib.AbstractContextManager["_Interruptible"]):
     """Turns the first Ctrl-C while images are computed into a stop between two batches, which keeps all that is done.
 
     At any other moment, and the second time, Ctrl-C interrupts at once: finished shards are on disk by then.
+
+    Args:
+        show: gets every Progress.
     """
 
-    def __init__(self, bar: _ProgressBar) -> None:
-        self._bar = bar
+    def __init__(self, show: Callable[[Progress], None]) -> None:
+        self._show = show
+        self._computing = False
         self._asked = False
         self._before: Any = None
 
-    def __call__(self) -> bool:
+    def progress(self, progress: Progress) -> None:
+        """Show where the run is, and note whether Ctrl-C may wait for the end of a batch."""
+        self._computing = progress.phase == "images"
+        if self._before is not None:
+            # A terminal sends Ctrl-C to the decoding workers too, and one that dies with the queue's lock in its hand
+            # hangs the run. They start between this phase's first word and its first result, and inherit that it is
+            # ignored; so it is deaf here too for that second.
+            starting = self._computing and progress.done == 0
+            signal.signal(signal.SIGINT, signal.SIG_IGN if starting else self._handle)
+        self._show(progress)
+
+    def should_stop(self) -> bool:
+        """Whether Ctrl-C was pressed."""
         return self._asked
 
-    def __enter__(self) -> _StopOnInterrupt:
+    def __enter__(self) -> _Interruptible:
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._handle)
         return self
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        if self._asked or self._bar.phase != "images":
+        if self._asked or not self._computing:
             raise KeyboardInterrupt
         self._asked = True
 
