@@ -20,8 +20,8 @@ def _evaluate(version: str, _dataset: EmbeddedDataset) -> tuple[Evaluation, dict
 
 
 def main() -> None:
-    dataset = require_dataset("how well the uncertainty predicts wrong nearest neighbours")
     st.title("Evaluation")
+    dataset = require_dataset("how well the uncertainty predicts wrong nearest neighbours")
     reason = why_not(dataset)
     if reason is not None:
         st.info(reason, icon=":material/label:")

@@ -16,8 +16,8 @@ from pvu.ui.state import enter_through_app, require_dataset, search_with
 
 
 def main() -> None:
-    dataset = require_dataset("the images most similar to a picture, with and without the uncertain ones")
     st.title("Search by image")
+    dataset = require_dataset("the images most similar to a picture, with and without the uncertain ones")
     query = choose_query(dataset)
     if query is None:
         return
