@@ -33,8 +33,8 @@ def _figure(
 
 
 def main() -> None:
-    dataset = require_dataset("every image as a point, similar images near each other, coloured by uncertainty")
     st.title("Map")
+    dataset = require_dataset("every image as a point, similar images near each other, coloured by uncertainty")
     color_by, low, high = controls(dataset)
     shown = shown_images(dataset, low, high)
     left, right = st.columns([3, 2], gap="medium")
@@ -80,15 +80,15 @@ def shown_images(dataset: EmbeddedDataset, low: float, high: float) -> np.ndarra
 
 
 def draw(dataset: EmbeddedDataset, color_by: str, low: float, high: float, shown: np.ndarray) -> None:
-    # A new colour or range is a new chart to Streamlit, and its drawn selection is gone. Ours is not: it is kept in the
-    # session and shown on the new chart. While one chart stays, its own selection is what is seen.
-    view = (dataset.version, color_by, low, high)
-    if st.session_state.get("map_view", (None, None))[0] != view:
+    # A new colour or range, or a visit to another page, makes a new chart, and what was drawn on the old one is gone.
+    # Our selection is not: the session keeps it, and the new chart shows it. While one chart stays, its own is seen.
+    view = (dataset.version, color_by, low, high, st.session_state.get("map_cleared", 0))
+    key = f"map_{abs(hash(view))}"
+    if st.session_state.get("map_view", (None, None))[0] != view or key not in st.session_state:
         rows = selection(dataset)
         st.session_state["map_view"] = (view, tuple(int(row) for row in rows) if len(rows) else None)
     kept = st.session_state["map_view"][1]
     figure = _figure(dataset.version, color_by, low, high, kept, dataset, shown)
-    key = f"map_{abs(hash(view))}"
 
     def on_select() -> None:
         set_selection(dataset, selected_rows(st.session_state[key], dataset.coords, shown))
@@ -116,7 +116,8 @@ def side(dataset: EmbeddedDataset, shown: np.ndarray) -> None:
     title.subheader(f"{len(rows):,} selected" if chosen else f"All {len(rows):,} images", anchor=False)
     if chosen and button.button("Clear", width="stretch", help="Select nothing"):
         set_selection(dataset, np.empty(0, np.int64))
-        st.session_state.pop("map_view", None)
+        # Another chart: the browser cannot be told to take away the lasso that it has drawn.
+        st.session_state["map_cleared"] = st.session_state.get("map_cleared", 0) + 1
         st.rerun()
     if dataset.has_uncertainty:
         order = st.segmented_control("Order", _ORDERS, default=_ORDERS[0], key="order", label_visibility="collapsed")
