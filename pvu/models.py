@@ -187,7 +187,8 @@ class Model:
         self.head_metadata = head_metadata or {}
         self.preprocessing = preprocessing
         self.precision = _choose_precision(precision, self.device)
-        self.dim: int = int(backbone.num_features)  # type: ignore[arg-type]
+        # What forward_head(pre_logits=True) gives; in MobileNetV3, GhostNet, HGNet or VGG wider than num_features.
+        self.dim: int = int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # type: ignore[arg-type]
         self._forward: Callable[[torch.Tensor], torch.Tensor] = fast_forward(self.backbone, self.precision)
         if self.head is not None and self.head.dim != self.dim:
             raise ModelError(
