@@ -11,6 +11,7 @@ from pvu.ui.gallery import gallery_of
 from pvu.ui.intake import choose_source
 from pvu.ui.runs import show_run, watched_job
 from pvu.ui.state import PAGES, close_store, current_dataset, enter_through_app, search_with
+from pvu.ui.text import plain
 
 SHOWN = 12
 
@@ -40,8 +41,8 @@ def welcome() -> None:
 
 def overview(dataset: EmbeddedDataset) -> None:
     title, other = st.columns([4, 1], vertical_alignment="bottom")
-    title.title(dataset.name)
-    title.caption(f"{dataset.source} · embedded with {dataset.manifest['model']}")
+    title.title(plain(dataset.name))
+    title.caption(plain(f"{dataset.source} · embedded with {dataset.manifest['model']}"))
     if other.button("Other images …", icon=":material/folder_open:", width="stretch"):
         close_store()
         st.rerun()

@@ -11,6 +11,7 @@ from pvu.analysis import KEEPS, Evaluation, evaluate, recall_by_kept, why_not
 from pvu.figures import kept_figure, risk_coverage_figure
 from pvu.store import EmbeddedDataset
 from pvu.ui.state import PAGES, enter_through_app, require_dataset
+from pvu.ui.text import plain
 
 
 @st.cache_data(max_entries=4, show_spinner="Evaluating …")
@@ -24,7 +25,7 @@ def main() -> None:
     dataset = require_dataset("how well the uncertainty predicts wrong nearest neighbours")
     reason = why_not(dataset)
     if reason is not None:
-        st.info(reason, icon=":material/label:")
+        st.info(plain(reason), icon=":material/label:")
         st.page_link(PAGES["map"], label="The map needs no labels", icon=":material/scatter_plot:")
         return
     evaluation, recalls = _evaluate(dataset.version, dataset)

@@ -13,6 +13,7 @@ from pvu.ui.comparison import comparison_cards, precision
 from pvu.ui.gallery import gallery
 from pvu.ui.querying import ChosenQuery, choose_query, show_query, show_uncertainty
 from pvu.ui.state import enter_through_app, require_dataset, search_with
+from pvu.ui.text import plain
 
 
 def main() -> None:
@@ -26,7 +27,7 @@ def main() -> None:
         show_query(query)
     with settings:
         label = query.label(dataset)
-        st.subheader(label or query.name, anchor=False)
+        st.subheader(plain(label or query.name), anchor=False)
         show_uncertainty(dataset, query)
         hide, k = controls(dataset)
     compare(dataset, query, hide, k)
@@ -101,7 +102,7 @@ def whole_set(dataset: EmbeddedDataset, hide: int) -> None:
     st.subheader("Does hiding help on the whole data set?", anchor=False)
     reason = why_not(dataset)
     if reason is not None:
-        st.info(reason, icon=":material/label:")
+        st.info(plain(reason), icon=":material/label:")
         return
     figure = kept_figure(np.array(KEEPS), _recalls(dataset.version, dataset), marked=1 - hide / 100)
     st.plotly_chart(figure, key="kept", config={"displayModeBar": False})

@@ -14,6 +14,7 @@ from pvu.jobs import DEMO
 from pvu.models import REGISTRY, availability, resolve
 from pvu.paths import allowed_roots, is_allowed
 from pvu.ui.runs import start
+from pvu.ui.text import plain
 
 _OTHER = "another timm model …"
 
@@ -55,12 +56,12 @@ def _choose_model() -> str:
     try:
         spec = resolve(chosen)
     except PVUError as error:
-        st.error(str(error))
+        st.error(plain(error))
         return "default"
     ready, reason = availability(spec)
     has_head = spec.head is not None and spec.head.is_file()
     notes = [spec.note, reason if not ready else "", "" if has_head else "It has no uncertainty head yet."]
-    st.caption(" ".join(note for note in notes if note))
+    st.caption(plain(" ".join(note for note in notes if note)))
     return chosen
 
 
@@ -76,7 +77,7 @@ def _folder_form(model: str) -> None:
         )
         go = st.form_submit_button("Start", type="primary", icon=":material/play_arrow:")
     roots = ", ".join(str(root) for root in allowed_roots()[:-1])
-    st.caption(f"Searched with all folders inside. Nothing in it is changed. Allowed: anything under {roots}.")
+    st.caption(f"Searched with all folders inside. Nothing in it is changed. Allowed: anything under {plain(roots)}.")
     if go:
         _begin(lambda: _checked(path, "folder"), model, str(_checked_table(table)) if table.strip() else None)
 
@@ -85,7 +86,7 @@ def _checked_table(text: str) -> Path | None:
     try:
         return _checked(text, "CSV")
     except PVUError as error:
-        st.error(str(error))
+        st.error(plain(error))
         st.stop()
 
 
@@ -126,6 +127,6 @@ def _begin(get_source: Callable[[], Path], model: str, table: str | None = None)
     try:
         source = get_source()
     except PVUError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(plain(error), icon=":material/error:")
         return
     start(str(source), model, table)

@@ -12,6 +12,7 @@ from pvu.errors import BadImageError, PVUError
 from pvu.images import open_rgb, read_bytes, thumbnail_bytes
 from pvu.store import EmbeddedDataset
 from pvu.ui.gallery import gallery_of
+from pvu.ui.text import plain
 
 SHOWN = 16
 # The paper finds queries above this percentile answered clearly worse (its Pets experiment keeps 80 to 90 %).
@@ -110,7 +111,7 @@ def _from_upload(dataset: EmbeddedDataset, upload: tuple[str, bytes]) -> ChosenQ
     try:
         return _encode(dataset.version, hashlib.blake2b(data).hexdigest(), name, dataset, data)
     except PVUError as error:
-        st.error(f"{name}: {error}", icon=":material/broken_image:")
+        st.error(plain(f"{name}: {error}"), icon=":material/broken_image:")
         st.session_state.pop("query_upload")
         return None
 
@@ -132,7 +133,7 @@ def _pick(dataset: EmbeddedDataset) -> None:
         st.session_state["pick_seed"] = st.session_state.get("pick_seed", 0) + 1
     rows = _matching(dataset, text)
     if len(rows) == 0:
-        st.info(f"No path or label holds “{text}”.")
+        st.info(plain(f"No path or label holds “{text}”."))
         return
     if order in ("most uncertain", "most certain"):
         sign = -1 if order == "most uncertain" else 1

@@ -9,6 +9,7 @@ import streamlit as st
 from pvu import jobs
 from pvu.progress import PHASES, format_seconds
 from pvu.ui.state import open_store
+from pvu.ui.text import plain
 
 _JOB = "pvu_job"
 # How much of the whole each phase is, to let one bar move from left to right.
@@ -55,12 +56,12 @@ def show_run(job: jobs.Job) -> None:
         forget_job()
         open_store(Path(status.store))
         st.rerun()
-    st.markdown(f"**{Path(job.arguments['source']).name}** with {job.arguments['model']}")
+    st.markdown(f"**{plain(Path(job.arguments['source']).name)}** with {plain(job.arguments['model'])}")
     if status.active:
         _show_progress(job, status)
         return
     show = st.info if status.state == "cancelled" else st.error
-    show(status.message)
+    show(plain(status.message))
     again, back, _ = st.columns([1, 1, 3])
     if again.button("Start again", type="primary", width="stretch", key="resume"):
         arguments = job.arguments

@@ -10,6 +10,7 @@ import streamlit as st
 
 from pvu.errors import PVUError
 from pvu.store import EmbeddedDataset, find_stores, read_manifest, stores_folder
+from pvu.ui.text import plain
 
 _STORE = "pvu_store"
 _PARAM = "dataset"
@@ -66,7 +67,7 @@ def current_dataset() -> EmbeddedDataset | None:
         dataset = _open(str(path), read_manifest(path)["created"])
     except PVUError as error:
         close_store()
-        st.error(str(error))
+        st.error(plain(error))
         return None
     if st.query_params.get(_PARAM) != path.name:
         st.query_params[_PARAM] = path.name
