@@ -85,14 +85,17 @@ def _current(dataset: EmbeddedDataset) -> ChosenQuery | None:
     upload = st.session_state.get("query_upload")
     if upload is not None:
         return _from_upload(dataset, upload)
-    row = st.session_state.get("query_row")
-    if row is None and st.query_params.get(_PARAM, "").isdigit():
-        row = int(st.query_params[_PARAM])
+    row = st.session_state.get("query_row", _row_of_link())
     if row is None or row >= len(dataset):
         return None
     st.session_state["query_row"] = row
     st.query_params[_PARAM] = str(row)
     return _from_row(dataset.version, row, dataset)
+
+
+def _row_of_link() -> int | None:
+    text = st.query_params.get(_PARAM, "")
+    return int(text) if text.isdecimal() and len(text) < 10 else None
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

@@ -49,6 +49,8 @@ def open_store(path: Path) -> None:
     """Make a store the one that every page shows."""
     st.session_state[_STORE] = str(path)
     st.query_params[_PARAM] = path.name
+    st.session_state.pop("query_row", None)  # a row of another data set is another image
+    st.query_params.pop("query", None)
 
 
 def close_store() -> None:
