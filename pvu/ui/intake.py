@@ -52,12 +52,14 @@ def _choose_model() -> str:
             "timm model name, or ARCHITECTURE@FILE", placeholder="resnet50.a1_in1k", key="other_model"
         )
         if not chosen:
-            return "default"
+            st.stop()
     try:
         spec = resolve(chosen)
+        if spec.source == "file":
+            _checked(spec.location, "file of weights")
     except PVUError as error:
         st.error(plain(error))
-        return "default"
+        st.stop()  # nothing can be started before the name is right
     ready, reason = availability(spec)
     has_head = spec.head is not None and spec.head.is_file()
     notes = [spec.note, reason if not ready else "", "" if has_head else "It has no uncertainty head yet."]
@@ -94,13 +96,17 @@ def _checked(text: str, what: str) -> Path:
     """A path that a person typed, if it exists and lies under an allowed root."""
     if not text.strip():
         raise PVUError(f"Give the path of a {what}.")
-    path = Path(text.strip()).expanduser()
-    if not is_allowed(path):
+    try:
+        path = Path(text.strip()).expanduser()
+        allowed, exists = is_allowed(path), path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no such ~user, no permission, a zero byte
+        raise PVUError(f"{text.strip()[:200]} cannot be read ({error}). Check the path.") from error
+    if not allowed:
         roots = ", ".join(str(root) for root in allowed_roots()[:-1])
         raise PVUError(
             f"{path} is outside the folders that this app may read ({roots}). To allow more, start it with PVU_ROOTS."
         )
-    if not path.exists():
+    if not exists:
         raise PVUError(f"There is no {what} at {path}. Check the path.")
     return path.resolve()
 
