@@ -57,6 +57,7 @@ def controls(dataset: EmbeddedDataset) -> tuple[str, float, float]:
         choices,
         format_func=lambda name: _NAMES.get(name, name),
         key="color_by",
+        persist_state="session",
         help="Uncertainty is shown as a percentile of this data set: dark blue is certain, yellow uncertain.",
     )
     if not dataset.has_uncertainty:
@@ -68,6 +69,7 @@ def controls(dataset: EmbeddedDataset) -> tuple[str, float, float]:
         (0, 100),
         format="%d %%",
         key="range",
+        persist_state="session",
         help="0 is the most certain image of this data set, 100 the most uncertain.",
     )
     return color_by, low, high

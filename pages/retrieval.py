@@ -45,10 +45,13 @@ def controls(dataset: EmbeddedDataset) -> tuple[int, int]:
         5,
         format="%d %%",
         key="hide",
+        persist_state="session",
         disabled=not dataset.has_uncertainty,
         help="The share of this data set that is left out of the search on the right, the most uncertain first.",
     )
-    k = right.slider("Results", 4, 48, 12, 4, key="k", help="How many similar images to show on each side.")
+    k = right.slider(
+        "Results", 4, 48, 12, 4, key="k", persist_state="session", help="How many similar images to show on each side."
+    )
     return hide if dataset.has_uncertainty else 0, k
 
 

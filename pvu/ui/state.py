@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import runpy
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import streamlit as st
 
-from pvu.errors import PVUError
+from pvu.errors import PVUError, StoreError
 from pvu.store import EmbeddedDataset, find_stores, read_manifest, stores_folder
 from pvu.ui.text import plain
 
@@ -110,7 +112,7 @@ def sidebar() -> None:
         return
     _restore()
     current = st.session_state.get(_STORE)
-    names = {str(path): _describe(path) for path in stores}
+    names = _describe(stores)
     options = list(names)
     with st.sidebar:
         chosen = st.selectbox(
@@ -126,9 +128,18 @@ def sidebar() -> None:
         st.rerun()
 
 
-def _describe(path: Path) -> str:
-    manifest = read_manifest(path)
-    return f"{manifest['name']} · {manifest['counts']['images']:,} images · {manifest['model']}"
+def _describe(paths: list[Path]) -> dict[str, str]:
+    """What to call each store: short, with the model only where one folder was embedded with several."""
+    manifests = {}
+    for path in paths:
+        with suppress(StoreError):  # deleted or replaced in this moment
+            manifests[str(path)] = read_manifest(path)
+    times = Counter(manifest["name"] for manifest in manifests.values())
+    return {
+        path: f"{manifest['name']} · {manifest['counts']['images']:,} images"
+        + (f" · {manifest['model']}" if times[manifest["name"]] > 1 else "")
+        for path, manifest in manifests.items()
+    }
 
 
 def selection(dataset: EmbeddedDataset) -> np.ndarray:
