@@ -89,23 +89,23 @@ def _images(cache: Path, source: str) -> list[list[Any]]:
 def targets(views: CachedViews, config: TrainConfig) -> np.ndarray:
     """What u is to be ordered by: one task loss, or the weighted mean of several, each as its rank in its source.
 
-    Ranks are taken among the training views of a source, over views that have every task loss asked for.
+    Ranks are in (0, 1], among the training views of a source that have the loss. A view that lacks some of the losses
+    (whole pictures have no instance loss) gets the mean of those that it has.
 
     Returns:
         (V,) float32; NaN where a view has none, or is held out.
     """
-    names = list(config.task_losses)
-    chosen = np.stack([views.facts[name] for name in names]).astype(np.float64)
-    usable = np.isfinite(chosen).all(axis=0) & ~views.held_out
+    usable = ~views.held_out
     if not config.degraded:
-        usable &= views.facts["degradation"] == 0
-    result = np.full(len(views), np.nan, np.float32)
-    if len(names) == 1:
-        result[usable] = chosen[0, usable]
-        return result
-    weights = np.array(list(config.task_losses.values()))
-    for source in np.unique(views.source[usable]):
-        rows = np.flatnonzero(usable & (views.source == source))
-        ranks = np.stack([rankdata(values) for values in chosen[:, rows]]) / len(rows)
-        result[rows] = weights @ ranks / weights.sum()
-    return result
+        usable = usable & (views.facts["degradation"] == 0)
+    if len(config.task_losses) == 1:
+        (name,) = config.task_losses
+        return np.where(usable, views.facts[name], np.nan).astype(np.float32)
+    total, weights = np.zeros(len(views)), np.zeros(len(views))
+    for name, weight in config.task_losses.items():
+        losses = views.facts[name]
+        for source in np.unique(views.source):
+            rows = np.flatnonzero(usable & np.isfinite(losses) & (views.source == source))
+            total[rows] += weight * rankdata(losses[rows]) / max(len(rows), 1)
+            weights[rows] += weight
+    return np.divide(total, weights, out=np.full(len(views), np.nan), where=weights > 0).astype(np.float32)
