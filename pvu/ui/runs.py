@@ -83,9 +83,7 @@ def _show_progress(job: jobs.Job, status: jobs.Status) -> None:
             st.caption(f"{progress.failed:,} files could not be read so far; they will be listed.")
     cancelling = (job.folder / "cancel").exists()
     left, right = st.columns([1, 4], vertical_alignment="center")
-    if left.button("Cancel", disabled=cancelling, width="stretch", key="cancel"):
-        job.cancel()
-        st.rerun(scope="fragment")
+    left.button("Cancel", on_click=job.cancel, disabled=cancelling, width="stretch", key="cancel")
     steps = " → ".join(
         f"**{text}**" if progress and phase == progress.phase else text for phase, text in PHASES.items()
     )
