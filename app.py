@@ -13,7 +13,7 @@ page = st.navigation(
         st.Page(PAGES["evaluation"], title="Evaluation", icon=":material/query_stats:", url_path="evaluation"),
     ]
 )
-entered()
 st.html("<style>.stMainBlockContainer { padding-top: 3rem; }</style>")  # Streamlit leaves a tenth of the screen empty
 sidebar()
+entered()
 page.run()

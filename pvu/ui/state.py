@@ -37,13 +37,13 @@ def enter_through_app() -> None:
     Asked for a page's own address before any other, a freshly started Streamlit takes the pages folder for an app of
     the old kind and runs the page alone: another menu, no title, no wide layout. Every page calls this first.
     """
-    if _ENTERED not in st.session_state:
+    if not st.session_state.pop(_ENTERED, False):
         runpy.run_path(str(Path(__file__).parents[2] / "app.py"))
         st.stop()
 
 
 def entered() -> None:
-    """Said by app.py in every run."""
+    """Said by app.py in every run, just before the page's own."""
     st.session_state[_ENTERED] = True
 
 
