@@ -11,7 +11,7 @@ from pvu.ui.gallery import gallery_of
 from pvu.ui.intake import choose_source
 from pvu.ui.runs import show_run, watched_job
 from pvu.ui.state import PAGES, close_store, current_dataset, enter_through_app, search_with
-from pvu.ui.text import plain
+from pvu.ui.text import counted, plain
 
 SHOWN = 12
 
@@ -79,7 +79,7 @@ def counts(dataset: EmbeddedDataset) -> None:
         "Labels", f"{labels:,}" if labels else "none", help="From folder names, or from a labels.csv.", border=True
     )
     if len(dataset.failed):
-        with st.expander(f"{len(dataset.failed):,} files were left out", icon=":material/broken_image:"):
+        with st.expander(f"{counted(len(dataset.failed), 'file')} left out", icon=":material/broken_image:"):
             st.dataframe(
                 dataset.failed.rename(columns={"path": "File", "error": "Why"}), hide_index=True, width="stretch"
             )

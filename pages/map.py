@@ -11,6 +11,7 @@ from pvu.store import EmbeddedDataset
 from pvu.ui.gallery import paged_gallery
 from pvu.ui.selecting import selected_rows
 from pvu.ui.state import enter_through_app, require_dataset, search_with, selection, set_selection
+from pvu.ui.text import counted
 
 _NAMES = {UNCERTAINTY: "uncertainty", "label": "label", "width": "width (pixels)", "height": "height (pixels)"}
 _ORDERS = ("uncertain first", "certain first")
@@ -115,7 +116,7 @@ def side(dataset: EmbeddedDataset, shown: np.ndarray) -> None:
     if not chosen:
         rows = np.flatnonzero(shown)
     title, button = st.columns([3, 1], vertical_alignment="bottom")
-    title.subheader(f"{len(rows):,} selected" if chosen else f"All {len(rows):,} images", anchor=False)
+    title.subheader(f"{len(rows):,} selected" if chosen else f"All {counted(len(rows), 'image')}", anchor=False)
     if chosen and button.button("Clear", width="stretch", help="Select nothing"):
         set_selection(dataset, np.empty(0, np.int64))
         # Another chart: the browser cannot be told to take away the lasso that it has drawn.

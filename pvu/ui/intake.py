@@ -14,7 +14,7 @@ from pvu.jobs import DEMO
 from pvu.models import REGISTRY, availability, resolve
 from pvu.paths import allowed_roots, is_allowed
 from pvu.ui.runs import start
-from pvu.ui.text import plain
+from pvu.ui.text import counted, plain
 
 _OTHER = "another timm model …"
 
@@ -124,7 +124,7 @@ def _upload_form(model: str) -> None:
             accept_multiple_files="directory",
             key="upload_folder",
         )
-        if files and st.button(f"Start with {len(files):,} files", type="primary", key="start_upload"):
+        if files and st.button(f"Start with {counted(len(files), 'file')}", type="primary", key="start_upload"):
             _begin(lambda: save_upload(files), model)
     st.caption("For some thousand images. For more, give the path of a folder: nothing is copied then.")
 

@@ -12,7 +12,7 @@ import streamlit as st
 
 from pvu.errors import PVUError, StoreError
 from pvu.store import EmbeddedDataset, find_stores, read_manifest, stores_folder
-from pvu.ui.text import plain
+from pvu.ui.text import counted, plain
 
 _STORE = "pvu_store"
 _PARAM = "dataset"
@@ -136,7 +136,7 @@ def _describe(paths: list[Path]) -> dict[str, str]:
             manifests[str(path)] = read_manifest(path)
     times = Counter(manifest["name"] for manifest in manifests.values())
     return {
-        path: f"{manifest['name']} · {manifest['counts']['images']:,} images"
+        path: f"{manifest['name']} · {counted(manifest['counts']['images'], 'image')}"
         + (f" · {manifest['model']}" if times[manifest["name"]] > 1 else "")
         for path, manifest in manifests.items()
     }

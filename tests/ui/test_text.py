@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pvu.ui.text import plain
+from pvu.ui.text import counted, plain
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,7 @@ def test_words_stay_words() -> None:
     assert plain("Found 0 images in /data/cats-2. Give 1.5") == "Found 0 images in /data/cats-2. Give 1.5"
     assert plain("two\n# lines") == r"two \# lines"
     assert plain(ValueError("it's")) == "it's"
+
+
+def test_counts_agree_with_their_noun() -> None:
+    assert [counted(count, "image") for count in (0, 1, 2000)] == ["0 images", "1 image", "2,000 images"]
