@@ -193,7 +193,7 @@ def test_a_hostile_zip_writes_nothing(
 def test_an_uploaded_name_that_climbs_writes_nothing(app: App, job_now: list[dict[str, Any]], tmp_path: Path) -> None:
     app.open()
     app.test.file_uploader(key="upload_folder").set_value([("a/../../../evil.png", png(), "image/png")])
-    app.run().click("Start with 1 files")
+    app.run().click("Start with 1 file")
     assert "leads outside its folder. Nothing was written." in app.texts("error")[0]
     assert job_now == []
     assert list(tmp_path.rglob("*.png")) == []
