@@ -30,7 +30,7 @@ def main() -> None:
         return
     evaluation, recalls = _evaluate(dataset.version, dataset)
     st.markdown(
-        f"Each of {evaluation.images:,} labelled images is a query: is its most similar other image of the same label? "
+        f"Each of {evaluation.images:,} images with one of {evaluation.labels:,} labels is a query: is its most similar other image of the same label? "
         "A good uncertainty is high where the answer is wrong."
     )
     numbers(evaluation)
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def numbers(evaluation: Evaluation) -> None:
-    columns = st.columns(5)
+    columns = st.columns(4)
     columns[0].metric(
         "Recall@1",
         f"{evaluation.recall_at_1:.3f}",
@@ -59,14 +59,14 @@ def numbers(evaluation: Evaluation) -> None:
         border=True,
     )
     columns[1].metric(
-        "R-AUROC",
+        "R-AUROC of the uncertainty",
         _number(evaluation.r_auroc),
         help="How well the uncertainty tells right from wrong answers: 0.5 says nothing, 1 is perfect. Not defined if "
         "all answers are right.",
         border=True,
     )
     columns[2].metric(
-        "… of similarity",
+        "R-AUROC of the similarity",
         _number(evaluation.similarity_r_auroc),
         help="The same, with the similarity to the nearest neighbour in place of the uncertainty. It needs a gallery "
         "first; the uncertainty needs the image alone.",
@@ -79,7 +79,6 @@ def numbers(evaluation: Evaluation) -> None:
         f"possible: {evaluation.oracle.aurc:.3f}.",
         border=True,
     )
-    columns[4].metric("Labels", f"{evaluation.labels:,}", help="Different labels among the queries.", border=True)
 
 
 def _number(value: float) -> str:

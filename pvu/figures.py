@@ -166,8 +166,9 @@ def risk_coverage_figure(evaluation: Evaluation, *, height: int = 380) -> go.Fig
             line={"color": color, "dash": dash, "width": 2.5},
             hovertemplate="%{x:.0f} % kept: %{y:.1f} % wrong<extra>" + name + "</extra>",
         )
-    figure.update_layout(legend={"title": "AURC, lower is better", "x": 0.02, "y": 0.98})
-    return _plain(figure, "queries kept, most certain first (%)", "wrong nearest neighbour (%)", height)
+    _plain(figure, "queries kept, most certain first (%)", "wrong nearest neighbour (%)", height)
+    figure.update_layout(legend={"title": "AURC", **_LEGEND_ABOVE})
+    return figure
 
 
 def kept_figure(
@@ -189,8 +190,14 @@ def kept_figure(
     if marked is not None:
         figure.add_vline(x=100 * marked, line={"color": "#8A8F98", "width": 1, "dash": "dot"})
     _plain(figure, "most certain images kept (%)", "Recall@1 (%)", height)
-    figure.update_layout(legend={"title": "filtered"}, xaxis={"autorange": "reversed"}, yaxis={"rangemode": "normal"})
+    figure.update_layout(
+        legend={"title": "filtered", **_LEGEND_ABOVE}, xaxis={"autorange": "reversed"}, yaxis={"rangemode": "normal"}
+    )
     return figure
+
+
+# Over the plot, where no line can run behind it.
+_LEGEND_ABOVE = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
 
 
 def _thin(count: int, points: int = 400) -> np.ndarray:
