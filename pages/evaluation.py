@@ -30,7 +30,8 @@ def main() -> None:
         return
     evaluation, recalls = _evaluate(dataset.version, dataset)
     st.markdown(
-        f"Each of {evaluation.images:,} images with one of {evaluation.labels:,} labels is a query: is its most similar other image of the same label? "
+        f"Each of {evaluation.images:,} images with one of {evaluation.labels:,} labels is a query: is "
+        "its most similar other image of the same label? "
         "A good uncertainty is high where the answer is wrong."
     )
     numbers(evaluation)
