@@ -165,7 +165,7 @@ def _retrieval(dataset: EmbeddedDataset) -> str:
     )
     text = (
         f"The {RESULTS} images most similar to a query, among all images and without the most uncertain {hidden}. "
-        "The query was picked because the filter makes a difference for it; for most queries it changes less."
+        "The query was picked because the filter makes the largest difference for it; for most it changes less or nothing."
     )
     return _section("A search, with and without the uncertain images", text, content)
 
@@ -177,12 +177,13 @@ def choose_query(dataset: EmbeddedDataset) -> int | None:
         dataset: with uncertainties.
 
     Returns:
-        A row, from the more certain half of the data set if possible; None if the filter changes no row's results.
+        A row, one that itself passes the filter if possible; None if the filter changes no row's results.
     """
     neighbors = dataset.neighbors
     if neighbors.shape[1] == 0:
         return None
-    passes = (dataset.uncertainty <= dataset.threshold(KEEP))[neighbors]
+    certain = dataset.uncertainty <= dataset.threshold(KEEP)
+    passes = certain[neighbors]
     labelled = np.array([label is not None for label in dataset.labels])
     right = labelled[:, None] & (dataset.labels[neighbors] == dataset.labels[:, None])
     # The graph holds more neighbours than are shown, so the first that pass are what a filtered search finds.
@@ -192,8 +193,7 @@ def choose_query(dataset: EmbeddedDataset) -> int | None:
     changed = np.flatnonzero(hidden > 0)
     if len(changed) == 0:
         return None
-    doubtful = dataset.percentiles[changed] > 50
-    order = np.lexsort((dataset.uncertainty[changed], -hidden[changed], -gain[changed], doubtful))
+    order = np.lexsort((dataset.uncertainty[changed], -hidden[changed], -gain[changed], ~certain[changed]))
     return int(changed[order[0]])
 
 
