@@ -165,7 +165,7 @@ def _retrieval(dataset: EmbeddedDataset) -> str:
     )
     text = (
         f"The {RESULTS} images most similar to a query, among all images and without the most uncertain {hidden}. "
-        "The query was picked because the filter makes the largest difference for it; for most it changes less or nothing."
+        "The query was picked because the filter makes the largest difference for it; for most it changes less."
     )
     return _section("A search, with and without the uncertain images", text, content)
 
