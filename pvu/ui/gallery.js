@@ -11,7 +11,6 @@ function render(card, onClick) {
   button.type = "button";
   button.title = card.tip;
   button.dataset.row = card.row;
-  button.setAttribute("role", "listitem");
   const frame = element("span", "frame");
   const image = element("img", "picture");
   image.src = card.src;

@@ -40,7 +40,7 @@ class Card:
 
 _component = st.components.v2.component(
     "pvu_gallery",
-    html='<div class="gallery" role="list"></div>',
+    html='<div class="gallery"></div>',
     css=(_HERE / "gallery.css").read_text(),
     js=(_HERE / "gallery.js").read_text(),
 )

@@ -120,7 +120,7 @@ def sidebar() -> None:
             options,
             index=options.index(current) if current in options else None,  # type: ignore[arg-type]
             format_func=lambda path: names[path],
-            placeholder="none yet",
+            placeholder="choose one",
             help="Every folder that was embedded on this computer. Nothing is computed again.",
         )
     if chosen is not None and chosen != current:
