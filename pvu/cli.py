@@ -116,7 +116,7 @@ def start(
 @app.command()
 def models(as_json: JsonOption = False) -> None:
     """List the models, and which of them can be used right now."""
-    from pvu.models import REGISTRY, availability, resolve
+    from pvu.registry import REGISTRY, availability, resolve
 
     rows = []
     for name in REGISTRY:
@@ -389,7 +389,7 @@ def _open(dataset: str, model: str | None) -> EmbeddedDataset:
 
     if model is None:
         return EmbeddedDataset.open(dataset)
-    from pvu.models import resolve
+    from pvu.registry import resolve
 
     return EmbeddedDataset.open(dataset, model=resolve(model).name)
 

@@ -29,5 +29,5 @@ class QueryError(PVUError):
     """A search was asked for something that cannot be searched."""
 
 
-class Cancelled(PVUError):
+class Cancelled(PVUError):  # noqa: N818 (a decision, not an error)
     """The user cancelled a run. What was finished is kept."""

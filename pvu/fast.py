@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import torch
 from timm.layers import BatchNormAct2d
@@ -49,7 +52,7 @@ def _folded(backbone: EfficientNet, precision: torch.dtype) -> nn.Module:
     module = copy.deepcopy(backbone)
     for parent in list(module.modules()):
         children = list(parent.named_children())
-        for (conv_name, conv), (norm_name, norm) in zip(children, children[1:], strict=False):
+        for (conv_name, conv), (norm_name, norm) in itertools.pairwise(children):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNormAct2d):
                 setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
                 setattr(parent, norm_name, norm.act)
@@ -62,3 +65,13 @@ def _folded(backbone: EfficientNet, precision: torch.dtype) -> nn.Module:
         module.blocks[1] = _Cast(module.blocks[1], torch.bfloat16)
         module.bn2 = nn.Sequential(module.bn2, _Cast(nn.Identity(), torch.float32))
     return module
+
+
+@lru_cache(maxsize=1)
+def one_core_each() -> ThreadPoolExecutor:
+    """One thread a core, each of which computes its own batch alone.
+
+    Threads that share a batch wait for each other at every layer, and all stand still whenever something else, such as
+    a decoding worker, holds one of the cores: with both cores busy a batch a thread was three to four times as fast.
+    """
+    return ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))

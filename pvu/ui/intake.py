@@ -11,8 +11,8 @@ from pvu.archives import extract_zip, save_upload
 from pvu.errors import PVUError
 from pvu.images import EXTENSIONS
 from pvu.jobs import DEMO
-from pvu.models import REGISTRY, availability, resolve
 from pvu.paths import allowed_roots, is_allowed
+from pvu.registry import REGISTRY, availability, resolve
 from pvu.ui.runs import start
 from pvu.ui.text import counted, plain
 
