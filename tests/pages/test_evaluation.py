@@ -29,11 +29,11 @@ def test_the_numbers_are_those_of_the_library(app: App, make_dataset: Make) -> N
     app.open("evaluation", dataset=dataset.path.name)
     assert {metric.label: metric.value for metric in app.test.metric} == {
         "Recall@1": f"{expected.recall_at_1:.3f}",
-        "R-AUROC": f"{expected.r_auroc:.3f}",
-        "… of similarity": f"{expected.similarity_r_auroc:.3f}",
+        "R-AUROC of the uncertainty": f"{expected.r_auroc:.3f}",
+        "R-AUROC of the similarity": f"{expected.similarity_r_auroc:.3f}",
         "AURC": f"{expected.curve.aurc:.3f}",
-        "Labels": str(expected.labels),
     }
+    assert f"Each of 30 images with one of {expected.labels} labels is a query" in app.texts("markdown")[0]
     risk, kept = (json.loads(chart.spec) for chart in app.charts())
     assert [trace["name"].split(":")[0] for trace in risk["data"]] == [
         "random",
@@ -47,7 +47,7 @@ def test_where_every_answer_is_right_r_auroc_is_none(app: App, make_dataset: Mak
     dataset = make_dataset()
     assert evaluate(dataset).recall_at_1 == 1
     app.open("evaluation", dataset=dataset.path.name)
-    assert {metric.label: metric.value for metric in app.test.metric}["R-AUROC"] == "none"
+    assert {metric.label: metric.value for metric in app.test.metric}["R-AUROC of the uncertainty"] == "none"
 
 
 @pytest.mark.parametrize(

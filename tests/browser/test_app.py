@@ -1,0 +1,302 @@
+"""What a person does with the app, from the first click to the last column, in a real browser."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pvu.analysis import evaluate
+from pvu.jobs import DEMO
+from pvu.selection import in_polygon
+from pvu.store import EmbeddedDataset
+from tests.browser.conftest import Server, Tab, playwright, serve
+from tests.fakes import write_pictures
+
+NewTab = Callable[..., Tab]
+
+
+def stores(server: Server, name: str) -> list[EmbeddedDataset]:
+    return [EmbeddedDataset(path.parent) for path in server.home.glob(f"stores/{name}-*/manifest.json")]
+
+
+@pytest.fixture(scope="session")
+def demo(server: Server, browser: playwright.Browser, shots: Path) -> EmbeddedDataset:
+    """The demo data set, made by its button: every other test begins where this ends."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    tab = Tab(context.new_page(), server.url, shots)
+    tab.watch()
+    tab.open()
+    assert tab.headings(1) == ["Which of your images are uncertain?"]
+    tab.shoot("1-empty")
+    tab.page.get_by_role("button", name="Try the demo").click()
+    bar = tab.page.locator("[data-testid=stProgress]")
+    bar.wait_for()
+    assert tab.headings(1) == ["Looking at your images"]
+    tab.see("images/s", seconds=120)
+    tab.shoot("2-running")
+    tab.see("The most certain and the most uncertain", seconds=200)
+    tab.settle()
+    tab.shoot("3-overview")
+    assert tab.headings(1) == [DEMO]
+    assert bar.count() == 0
+    context.close()
+    assert (tab.errors, tab.strangers) == ([], [])
+    (dataset,) = stores(server, DEMO)
+    return dataset
+
+
+@pytest.fixture
+def tab(server: Server, new_tab: NewTab) -> Tab:
+    return new_tab(server)
+
+
+def link(page: str, dataset: EmbeddedDataset, **params: object) -> str:
+    return f"{page}?dataset={dataset.path.name}" + "".join(f"&{name}={value}" for name, value in params.items())
+
+
+def plot(tab: Tab) -> dict[str, float]:
+    """Where the points of the map are drawn: x, y, width, height."""
+    area = tab.page.locator(".js-plotly-plot .nsewdrag").first
+    area.wait_for()
+    tab.settle()
+    box = area.bounding_box()
+    assert box is not None
+    return box
+
+
+def lasso(tab: Tab, share: float) -> None:
+    """Draw around the left share of the map with the mouse."""
+    box = plot(tab)
+    corners = [(0.01, 0.01), (share, 0.01), (share, 0.99), (0.01, 0.99), (0.01, 0.03)]
+    points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
+    tab.page.mouse.move(*points[0])
+    tab.page.mouse.down()
+    for point in points[1:]:
+        tab.page.mouse.move(*point, steps=8)
+    tab.page.mouse.up()
+    tab.page.get_by_role("button", name="Clear").wait_for()
+    tab.settle()
+
+
+def drawn_lasso(tab: Tab) -> np.ndarray:
+    """The lasso in the map's own coordinates, (V, 2), as Plotly keeps it."""
+    path = tab.page.evaluate("document.querySelector('.js-plotly-plot')._fullLayout.selections[0].path")
+    return np.array([[float(part) for part in point.split(",")] for point in re.findall(r"[-\d.e]+,[-\d.e]+", path)])
+
+
+def coloured_pixels(tab: Tab) -> int:
+    """How many pixels of the map are neither white nor grey."""
+    box = plot(tab)
+    clip = {**box, "width": box["width"] * 0.95}
+    tab.page.wait_for_timeout(500)
+    pixels = np.asarray(Image.open(io.BytesIO(tab.page.screenshot(clip=clip))).convert("RGB"), np.int16)
+    return int((pixels.max(axis=2) - pixels.min(axis=2) > 60).sum())
+
+
+def test_the_overview_shows_both_ends(tab: Tab, demo: EmbeddedDataset) -> None:
+    tab.open(link("", demo))
+    order = np.argsort(demo.uncertainty, kind="stable")
+    assert tab.cards(0) == order[:12].tolist()
+    assert tab.cards(1) == order[::-1][:12].tolist()
+    pictures = tab.page.locator(".gallery:visible").first.locator("img")
+    pictures.first.wait_for()
+    assert all(pictures.evaluate_all("all => all.map(image => image.complete && image.naturalWidth > 0)"))
+    tab.page.reload()
+    tab.see("The most certain and the most uncertain")
+    assert tab.headings(1) == [DEMO]
+
+
+def test_the_map_is_drawn_and_a_lasso_selects_what_it_surrounds(tab: Tab, demo: EmbeddedDataset) -> None:
+    tab.open(link("map", demo))
+    assert tab.headings()[0] == f"All {len(demo)} images"
+    full = coloured_pixels(tab)
+    assert full > 1000
+    tab.shoot("4-map")
+    lasso(tab, 0.5)
+    corners = drawn_lasso(tab)
+    expected = int(in_polygon(demo.coords, corners[:, 0], corners[:, 1]).sum())
+    assert 0 < expected < len(demo)
+    assert tab.headings()[0] == f"{expected} selected"
+    assert coloured_pixels(tab) < full  # the others fade
+    tab.shoot("5-map-selected")
+
+    tab.page.locator("[data-testid=stSelectbox]").filter(has_text="Colour by").locator("input").click()
+    tab.page.get_by_role("option", name="degradation").click()
+    tab.see("small crop")
+    tab.settle()
+    assert tab.headings()[0] == f"{expected} selected"
+    tab.shoot("6-map-by-column")
+
+    tab.menu("Evaluation")
+    tab.see("Risk and coverage")
+    tab.menu("Map")
+    assert plot(tab)["width"] > 100
+    assert tab.headings()[0] == f"{expected} selected"
+
+    tab.page.get_by_role("button", name="Clear").click()
+    tab.settle()
+    assert tab.headings()[0] == f"All {len(demo)} images"
+    lasso(tab, 0.3)
+    corners = drawn_lasso(tab)
+    again = int(in_polygon(demo.coords, corners[:, 0], corners[:, 1]).sum())
+    assert tab.headings()[0] == f"{again} selected"
+
+
+def telling_query(tab: Tab, demo: EmbeddedDataset) -> int:
+    """A card of the page whose results change when the uncertain half is hidden."""
+    limit = demo.threshold(0.5)
+    for row in tab.cards():
+        everything = demo.search(row, 12)
+        if 2 <= (everything["uncertainty"] > limit).sum() <= 10:
+            return row
+    pytest.fail("no image on the page has certain and uncertain neighbours")
+
+
+def marked(tab: Tab, tone: str) -> list[int]:
+    cards = tab.page.locator(f".gallery:visible button.card.{tone}")
+    return [int(row) for row in cards.evaluate_all("all => all.map(card => card.dataset.row)")]
+
+
+def test_a_search_with_and_without_the_uncertain_half(server: Server, new_tab: NewTab, demo: EmbeddedDataset) -> None:
+    tab = new_tab(server, height=1500)
+    tab.open(link("retrieval", demo))
+    tab.shoot("7-retrieval-choose")
+    row = telling_query(tab, demo)
+    tab.page.locator(f'.gallery:visible button.card[data-row="{row}"]').first.click()
+    tab.see("Without the most uncertain 10 %")
+    tab.settle()
+    assert f"query={row}" in tab.page.url
+    tab.shoot("8-retrieval-10")
+    slider = tab.page.locator("[data-testid=stSlider]").first.locator("input[type=range],[role=slider]").first
+    slider.focus()
+    for _ in range(8):
+        tab.page.keyboard.press("ArrowRight")
+    tab.see("Without the most uncertain 50 %")
+    tab.settle()
+    limit = demo.threshold(0.5)
+    everything = demo.search(row, 12)["row"].tolist()
+    filtered = demo.search(row, 12, max_uncertainty=limit)["row"].tolist()
+    left, right = tab.cards(0), tab.cards(1)
+    assert left == everything
+    assert right == filtered
+    assert left != right
+    assert marked(tab, "removed") == [other for other in everything if demo.uncertainty[other] > limit]
+    assert marked(tab, "added") == [other for other in filtered if other not in everything]
+    assert tab.page.get_by_text("Precision@12").count() == 2
+    tab.shoot("9-retrieval-50")
+    tab.page.reload()
+    tab.see("Without the most uncertain 10 %")
+    assert tab.cards(0) == everything
+
+
+def test_a_new_picture_is_searched_with(tab: Tab, demo: EmbeddedDataset, tmp_path: Path) -> None:
+    row = int(np.argsort(demo.uncertainty)[20])
+    picture = tmp_path / "mine.png"
+    Image.open(demo.image_path(row)).save(picture)
+    tab.open(link("retrieval", demo))
+    tab.page.get_by_role("tab", name="A new picture").click()
+    tab.page.locator("input[type=file]").first.set_input_files(picture)
+    tab.see("Without the most uncertain 10 %", seconds=60)
+    tab.settle()
+    assert tab.headings()[0] == "mine.png"
+    assert tab.page.locator(".gallery:visible button.card[data-row]").first.get_attribute("data-row") == str(row)
+    tab.shoot("10-retrieval-new-picture")
+    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    tab.page.locator("input[type=file]").first.set_input_files(tmp_path / "broken.png")
+    tab.see("broken.png: ")
+    assert len(tab.alerts()) == 1
+    tab.shoot("11-retrieval-broken-picture")
+
+
+def test_the_evaluation_shows_the_numbers_of_the_library(tab: Tab, demo: EmbeddedDataset) -> None:
+    tab.open(link("evaluation", demo))
+    tab.see("Risk and coverage")
+    values = tab.page.locator("[data-testid=stMetricValue]").all_inner_texts()
+    expected = evaluate(demo)
+    assert values[0] == f"{expected.recall_at_1:.3f}"
+    assert values[1] == f"{expected.r_auroc:.3f}"
+    assert tab.page.locator(".js-plotly-plot").count() == 2
+    tab.shoot("12-evaluation")
+
+
+def test_cards_are_reached_and_pressed_by_keyboard(tab: Tab, demo: EmbeddedDataset) -> None:
+    tab.open(link("retrieval", demo, query=40))
+    tab.page.get_by_text("Search by image").click()
+    focused = """() => {
+        let element = document.activeElement;
+        while (element?.shadowRoot?.activeElement) element = element.shadowRoot.activeElement;
+        return element?.classList.contains("card") ? element.dataset.row : null;
+    }"""
+    for _ in range(40):
+        tab.page.keyboard.press("Tab")
+        row = tab.page.evaluate(focused)
+        if row is not None:
+            break
+    assert int(row) == tab.cards(0)[0]
+    assert tab.page.get_by_role("button", name=str(demo.images["path"].iloc[int(row)])).count() >= 1
+    tab.page.keyboard.press("Enter")
+    tab.page.wait_for_url(re.compile(f"query={row}$"))
+    tab.settle()
+    assert int(row) not in tab.cards(0)
+
+
+def test_the_first_request_to_a_new_server_may_be_any_page(
+    server: Server, new_tab: NewTab, demo: EmbeddedDataset
+) -> None:
+    with serve(server.home, server.root) as fresh:
+        tab = new_tab(fresh)
+        tab.open(link("map", demo))
+        assert tab.headings(1) == ["Map"]
+        menu = tab.page.locator("[data-testid=stSidebarNavLink]").all_inner_texts()
+        assert [entry.split("\n")[-1] for entry in menu] == ["Data set", "Map", "Retrieval", "Evaluation"]
+        assert plot(tab)["width"] > 400  # the wide layout is there as well
+        tab.page.context.close()
+
+
+def test_pages_without_a_data_set_lead_to_the_first(tab: Tab) -> None:
+    for page in ("map", "retrieval", "evaluation"):
+        tab.open(page)
+        assert "No data set is open yet." in tab.alerts()[0]
+    tab.shoot("13-no-data-set")
+    tab.page.get_by_text("Choose images, or try the demo").click()
+    tab.see("Which of your images are uncertain?")
+
+
+def start_folder(tab: Tab, path: Path | str) -> None:
+    tab.open()
+    tab.page.get_by_role("tab", name="A folder on this computer").click()
+    tab.page.get_by_label("Folder", exact=True).fill(str(path))
+    tab.page.get_by_role("button", name="Start", exact=True).click()
+
+
+def test_a_folder_that_may_not_be_read_is_one_sentence(tab: Tab, server: Server) -> None:
+    start_folder(tab, "/etc")
+    tab.see("is outside the folders that this app may read")
+    assert len(tab.alerts()) == 1
+    tab.shoot("14-refused")
+    assert "Traceback" not in tab.page.content()
+
+
+def test_a_cancelled_run_says_what_it_keeps_and_goes_on(tab: Tab, server: Server) -> None:
+    names = [f"{'ab'[number % 2]}/{number:03d}.jpg" for number in range(320)]
+    write_pictures(server.root / "many", names, size=(320, 240))
+    start_folder(tab, server.root / "many")
+    tab.see("images/s", seconds=120)
+    tab.page.get_by_role("button", name="Cancel").click()
+    tab.see("They are kept: start again to go on from there.", seconds=60)
+    (message,) = tab.alerts()
+    kept, total = (int(number) for number in re.search(r"after (\d+) of (\d+) images", message).groups())  # type: ignore[union-attr]
+    assert 0 < kept < total == 320
+    tab.shoot("15-cancelled")
+    tab.page.get_by_role("button", name="Start again").click()
+    tab.see("The most certain and the most uncertain", seconds=150)
+    assert tab.headings(1) == ["many"]
+    assert tab.page.locator("[data-testid=stMetricValue]").first.inner_text() == "320"
+    (dataset,) = stores(server, "many")
+    assert len(dataset) == 320
