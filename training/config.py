@@ -52,7 +52,10 @@ class TrainConfig:
         task_losses: weight of each task loss of the cache in the target; within a source each is replaced by its rank
             in [0, 1] first when there are several, as their scales have nothing in common.
         margin: of the ranking loss.
-        pairs: "within" draws both views of a pair from one source, "across" from anywhere.
+        pairs: what the views of a pair have in common: "across" nothing, "within" the source, "alike" the source and
+            whether they are whole pictures or augmented views, so that u need not rank any crop above any picture.
+        best: the epoch that is kept: "auroc" as in the paper, of -u for the classifier being right, or "r_auroc", the
+            mean over sources of -u for the nearest picture having the label, which is nearer to what u is used for.
         epochs: passes over the cached training views.
         batch: views a step.
         base_lr: at batch 256; scaled with the square root of batch / 256.
@@ -72,6 +75,7 @@ class TrainConfig:
     task_losses: dict[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0})
     margin: float = 0.1
     pairs: str = "across"
+    best: str = "auroc"
     epochs: int = 20
     batch: int = 2048
     base_lr: float = 1e-3
@@ -88,8 +92,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.loss not in ("ranking", "l2"):
             raise ValueError(f'loss must be "ranking" or "l2", got {self.loss!r}.')
-        if self.pairs not in ("within", "across"):
-            raise ValueError(f'pairs must be "within" or "across", got {self.pairs!r}.')
+        if self.pairs not in ("across", "within", "alike"):
+            raise ValueError(f'pairs must be "across", "within" or "alike", got {self.pairs!r}.')
+        if self.best not in ("auroc", "r_auroc"):
+            raise ValueError(f'best must be "auroc" or "r_auroc", got {self.best!r}.')
         unknown = set(self.task_losses) - set(TASK_LOSSES)
         if unknown or not self.task_losses or min(self.task_losses.values()) <= 0:
             raise ValueError(f"task_losses must weight some of {TASK_LOSSES} above zero, got {self.task_losses}.")

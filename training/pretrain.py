@@ -15,7 +15,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,13 @@ class Trained:
     Args:
         head: the best epoch's.
         epoch: which one that is, from 1.
+        last: the last epoch's head.
         history: each epoch's numbers.
     """
 
     head: UncertaintyHead
     epoch: int
+    last: UncertaintyHead
     history: list[dict[str, float]]
 
 
@@ -67,7 +69,7 @@ def train_head(views: CachedViews, config: TrainConfig, weights: np.ndarray, che
         ValueError: if no view has the task losses asked for.
     """
     goal = targets(views, config)
-    rows = np.flatnonzero(np.isfinite(goal))
+    rows = np.flatnonzero(np.isfinite(goal) & (weights[views.source] > 0))
     if len(rows) < config.batch:
         raise ValueError(f"Found {len(rows)} training views with {config.task_losses}; a batch is {config.batch}.")
     torch.manual_seed(config.seed)
@@ -76,26 +78,29 @@ def train_head(views: CachedViews, config: TrainConfig, weights: np.ndarray, che
     average = copy.deepcopy(head)
     optimizer = torch.optim.AdamW(parameter_groups(head, config.weight_decay), betas=config.betas, fused=True)
     steps = max(1, round(len(rows) / config.batch))
-    draws = _draw_pairs(rows, views.source, weights, config)
-    best, history = Trained(head, 0, []), []
+    draws = draw_pairs(rows, views, weights, config)
+    history: list[dict[str, float]] = []
+    best = Trained(head, 0, head, history)
     for epoch in range(config.epochs):
         started, total = time.monotonic(), 0.0
-        for step in range(steps):
-            lr = learning_rate((epoch * steps + step) / (config.epochs * steps), config)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
+        for step in range(epoch * steps, (epoch + 1) * steps):
+            _set_learning_rate(optimizer, learning_rate(step / (config.epochs * steps), config))
             batch = next(draws)
             z = (torch.from_numpy(views.z[batch]).float() - mean) / std
             total += _step(head, optimizer, z, torch.from_numpy(goal[batch]), config)
             _update_average(average, head, config.ema)
         folded = fold(average, mean, std)
         numbers = evaluate_epoch(folded, checks)
-        numbers |= {"epoch": epoch + 1, "loss": total / steps, "seconds": time.monotonic() - started}
-        history.append(numbers)
-        print(" ".join(f"{name} {value:.4g}" for name, value in numbers.items()), flush=True)
-        if best.epoch == 0 or numbers["auroc"] > history[best.epoch - 1]["auroc"]:
-            best = Trained(folded, epoch + 1, history)
+        history.append(numbers | {"epoch": epoch + 1, "loss": total / steps, "seconds": time.monotonic() - started})
+        print(" ".join(f"{name} {value:.4g}" for name, value in history[-1].items()), flush=True)
+        better = best.epoch == 0 or numbers[config.best] > history[best.epoch - 1][config.best]
+        best = Trained(folded, epoch + 1, folded, history) if better else replace(best, last=folded)
     return best
+
+
+def _set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = value
 
 
 def _step(
@@ -177,22 +182,26 @@ def _update_average(average: UncertaintyHead, head: UncertaintyHead, decay: floa
             kept.lerp_(current, 1 - decay)
 
 
-def _draw_pairs(rows: np.ndarray, source: np.ndarray, weights: np.ndarray, config: TrainConfig) -> Iterator[np.ndarray]:
+def draw_pairs(rows: np.ndarray, views: CachedViews, weights: np.ndarray, config: TrainConfig) -> Iterator[np.ndarray]:
     """Endless batches of view rows; consecutive ones are pairs.
 
     Args:
         rows: (n,) int, the views to draw from.
-        source: (V,) int, of every view.
-        weights: (S,) float.
+        views: the cache.
+        weights: (S,) float, how often each source's views are drawn, relative to their number.
         config: batch, pairs and seed.
     """
     rng = np.random.default_rng(config.seed)
-    pools = [rows[source[rows] == index] for index in range(len(weights))]
-    chances = np.array([len(pool) for pool in pools]) * weights
+    # A pool is what a pair may be drawn from together: one source, and for "alike" whole pictures or views of it.
+    pool_of = views.source[rows].astype(np.int64) * 2
+    if config.pairs == "alike":
+        pool_of += views.pass_index[rows] == 0
+    pools = [rows[pool_of == pool] for pool in np.unique(pool_of)]
+    chances = np.array([len(pool) * weights[views.source[pool[0]]] for pool in pools])
     chances = chances / chances.sum()
     while True:
         first = rng.choice(len(pools), config.batch // 2, p=chances)
-        second = first if config.pairs == "within" else rng.choice(len(pools), config.batch // 2, p=chances)
+        second = rng.choice(len(pools), config.batch // 2, p=chances) if config.pairs == "across" else first
         batch = np.empty(config.batch, np.int64)
         for offset, drawn in ((0, first), (1, second)):
             for index in np.unique(drawn):

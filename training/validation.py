@@ -52,6 +52,7 @@ class Validation:
         Returns:
             auroc: of -u for the classifier being right, the paper's criterion for the best epoch.
             r_auroc/SOURCE: of -u for the nearest whole picture having the label.
+            r_auroc: their mean; NaN where there is none.
             spearman/area, spearman/strength: of u and how much was cropped away, and how strongly it was degraded.
         """
         facts = self.views.facts[self.rows]
@@ -61,6 +62,8 @@ class Validation:
         place[self.rows] = np.arange(len(self.rows))
         for name, found in self.retrieval.items():
             numbers[f"r_auroc/{name}"] = auroc(found.correct, -u[place[found.rows]])
+        r_aurocs = [value for name, value in numbers.items() if name.startswith("r_auroc/")]
+        numbers["r_auroc"] = float(np.mean(r_aurocs)) if r_aurocs else float("nan")
         augmented = self.views.pass_index[self.rows] > 0
         numbers["spearman/area"] = _spearman(u[augmented], -facts["area"][augmented])
         degraded = augmented & (facts["degradation"] > 0)

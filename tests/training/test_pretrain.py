@@ -105,17 +105,26 @@ def test_degraded_views_can_be_left_out(views: CachedViews) -> None:
     assert np.isnan(goal[:100]).all()
 
 
-@pytest.mark.parametrize("pairs", ["within", "across"])
+@pytest.mark.parametrize("pairs", ["across", "within", "alike"])
 def test_pairs_and_weights(views: CachedViews, pairs: str) -> None:
+    views.pass_index[::2] = 1
     rows = np.flatnonzero(~views.held_out)
     config = replace(QUICK, batch=2000, pairs=pairs)
-    batch = next(pretrain._draw_pairs(rows, views.source, np.array([1.0, 3.0]), config))
+    batch = next(pretrain.draw_pairs(rows, views, np.array([1.0, 3.0]), config))
     assert not views.held_out[batch].any()
     drawn = views.source[batch]
-    share = (drawn == 1).mean()
-    assert share == pytest.approx(3 * 800 / (1200 + 3 * 800), abs=0.05)
-    same = (drawn[0::2] == drawn[1::2]).mean()
-    assert same == 1 if pairs == "within" else 0.45 < same < 0.7
+    assert (drawn == 1).mean() == pytest.approx(3 * 800 / (1200 + 3 * 800), abs=0.05)
+    same_source = (drawn[0::2] == drawn[1::2]).mean()
+    assert same_source == 1 if pairs != "across" else 0.45 < same_source < 0.7
+    same_kind = (views.pass_index[batch[0::2]] == views.pass_index[batch[1::2]]).mean()
+    assert same_kind == 1 if pairs == "alike" else 0.4 < same_kind < 0.6
+
+
+def test_a_source_of_weight_zero_teaches_nothing(views: CachedViews) -> None:
+    config = replace(QUICK, epochs=2)
+    before = predict(train(views, config, weights=(1, 0)).head, views.z[:10])
+    views.facts["cross_entropy"][views.source == 1] = np.random.default_rng(1).random(800)
+    np.testing.assert_array_equal(predict(train(views, config, weights=(1, 0)).head, views.z[:10]), before)
 
 
 def test_folded_standardisation_is_the_same_function() -> None:

@@ -42,6 +42,7 @@ def test_numbers_equal_a_naive_computation() -> None:
             correct.append(views.facts["label"][int(np.argmax(cosines))] == views.facts["label"][i])
             certainty.append(-u_of_all[i])
     assert numbers["r_auroc/photos"] == pytest.approx(roc_auc_score(correct, certainty))
+    assert numbers["r_auroc"] == numbers["r_auroc/photos"]
     assert numbers["spearman/area"] > 0.3
     assert abs(numbers["spearman/strength"]) < 0.3
 

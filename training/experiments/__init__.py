@@ -1,0 +1,1 @@
+"""Experiments behind choices that the configurations make."""
