@@ -22,11 +22,13 @@ from pvu.decoding import Outcome, decode_all
 from pvu.errors import Cancelled, SourceError, StoreError
 from pvu.images import Preprocessing
 from pvu.progress import PhaseTimer, Progress, ProgressCallback
-from pvu.shards import Result, ShardWriter, shard_keys
+from pvu.shards import Key, Result, ShardWriter, shard_keys
 from pvu.sources import find_images, resolve_source, table_hash
 from pvu.store import MANIFEST, EmbeddedDataset, partial_path, recover, store_lock, stores_folder
 
 SHARD_SIZE = 256
+# Failures that say more of the moment than of the file: they are tried again by the next run.
+PASSING = ("cannot be read", "the image decoder crashed")
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -164,7 +166,7 @@ class _Run:
         self.files, self.root, self.encoder, self.path = files, root, encoder, path
         self.report, self.should_stop = report, should_stop
         self.shards = partial_path(path) / "shards"
-        self.computed = self.reused = 0
+        self.computed = self.reused = self.news = 0
         self.images_per_second = 0.0
         recover(path)
         self.previous = EmbeddedDataset(path) if (path / MANIFEST).is_file() else None
@@ -172,7 +174,10 @@ class _Run:
     def compute(self, workers: int) -> None:
         """Decode and encode every image that neither the store nor a finished shard has."""
         images = self.files[self.files["error"].isna()]
-        known = shard_keys(self.shards) | stored_keys(self.previous)
+        done = shard_keys(self.shards)
+        again = passing_failures(self.previous)
+        known = done | (stored_keys(self.previous) - again)
+        self.news = len(done)
         keys = list(zip(images["path"], images["bytes"], images["mtime_ns"], strict=True))
         todo = [key for key in keys if key not in known]
         self.reused = len(keys) - len(todo)
@@ -186,6 +191,7 @@ class _Run:
                 for result in results:
                     writer.add(result)
                 self.computed += len(results)
+                self.news += sum(result.error is None or result.key not in again for result in results)
                 timer.step(len(results), sum(result.error is not None for result in results))
                 if self.should_stop():
                     raise Cancelled(
@@ -204,7 +210,7 @@ class _Run:
 
     def finish(self, source: str | os.PathLike[str]) -> None:
         """Put the store together, unless the one that is there says the same already."""
-        if self.computed == 0 and self.previous is not None and self._is_current(self.previous):
+        if self.news == 0 and self.previous is not None and self._is_current(self.previous):
             shutil.rmtree(partial_path(self.path), ignore_errors=True)
             return
         assemble(self.path, self.files, self.previous, self.encoder, root=self.root, report=self.report)
@@ -244,7 +250,17 @@ def encode_outcomes(
     return results
 
 
-def stored_keys(dataset: EmbeddedDataset | None) -> set[tuple[str, int, int]]:
+def passing_failures(dataset: EmbeddedDataset | None) -> set[Key]:
+    """The keys of failed images that may do now: neither size nor time of a file tells that its rights have changed."""
+    if dataset is None:
+        return set()
+    columns = ["path", "bytes", "mtime_ns", "error"]
+    table = pd.read_parquet(dataset.path / "images.parquet", columns=columns)
+    table = table[table["error"].fillna("").str.startswith(PASSING)]
+    return set(zip(table["path"], table["bytes"].tolist(), table["mtime_ns"].tolist(), strict=True))
+
+
+def stored_keys(dataset: EmbeddedDataset | None) -> set[Key]:
     """The keys of the images that a store has finished, the failed ones included."""
     if dataset is None:
         return set()

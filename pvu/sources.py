@@ -60,7 +60,9 @@ def find_images(root: Path, *, table: Path | None = None) -> pd.DataFrame:
         SourceError: if the folder has no images, or the table cannot be used.
     """
     table = table or _table_in(root)
-    rows = sorted(_describe(root, path) for path in _files(root) if table is None or path != table.resolve())
+    unread: list[OSError] = []
+    found = [path for path in _files(root, unread) if table is None or path != table.resolve()]
+    rows = sorted([_describe(root, path) for path in found] + [_describe_folder(root, error) for error in unread])
     files = pd.DataFrame([row[:3] for row in rows], columns=["path", "bytes", "mtime_ns"])
     files["error"] = pd.Series([row[3] for row in rows], dtype=object)
     if files["error"].isna().sum() == 0:
@@ -102,12 +104,17 @@ def _path_column(table: pd.DataFrame) -> str | None:
     return next((name for name in ("path", "file_name", "filename") if name in table.columns), None)
 
 
-def _files(root: Path) -> Iterator[Path]:
-    for folder, subfolders, names in os.walk(root):
+def _files(root: Path, unread: list[OSError]) -> Iterator[Path]:
+    for folder, subfolders, names in os.walk(root, onerror=unread.append):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and name != "__MACOSX")
         for name in sorted(names):
             if not name.startswith(".") and name not in ("Thumbs.db", "desktop.ini"):
                 yield Path(folder, name)
+
+
+def _describe_folder(root: Path, error: OSError) -> tuple[str, int, int, str | None]:
+    relative = os.path.relpath(error.filename, root)
+    return f"{relative}/", 0, 0, f"a folder that cannot be read ({error.strerror or error})"
 
 
 def _describe(root: Path, path: Path) -> tuple[str, int, int, str | None]:

@@ -163,6 +163,29 @@ def test_failed_images_are_listed_with_their_reason_and_not_tried_again(photos: 
     check(third.dataset, photos)
 
 
+def test_an_image_that_could_not_be_read_is_tried_again(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever mends a file's rights changes neither its size nor its time."""
+    original = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.name == "1.png":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return original(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refuse)
+        first = run(photos)
+        assert set(first.dataset.failed["error"]) == {"cannot be read (Permission denied)"}
+        before = tree(first.dataset.path)
+        second = run(photos)
+        assert (second.computed, second.reused, len(second.dataset)) == (3, 9, 9)
+        assert tree(first.dataset.path) == before  # nothing new, so nothing is put together anew
+    third = run(photos)
+    assert (third.computed, len(third.dataset), len(third.dataset.failed)) == (3, 12, 0)
+    check(third.dataset, photos)
+    assert run(photos).computed == 0
+
+
 def test_a_name_that_is_not_utf8_does_not_end_the_run(photos: Path) -> None:
     try:
         os.link(photos / "cat" / "0.png", os.fsencode(photos) + b"/cat/caf\xe9.png")

@@ -115,6 +115,19 @@ def test_hidden_and_system_files_are_ignored(photos: Path) -> None:
     assert find_images(photos)["path"].tolist() == before
 
 
+def test_a_folder_that_cannot_be_read_is_listed(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("dog"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    assert error_of(photos) == {"dog/": "a folder that cannot be read (Permission denied)"}
+    assert len(find_images(photos)) == 9
+
+
 def test_no_images_says_what_was_found_and_what_is_expected(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     with pytest.raises(SourceError, match=r"Found 0 images in .*set\. Supported extensions: .*\.jpg.*\.webp"):
