@@ -106,7 +106,11 @@ def draw(dataset: EmbeddedDataset, color_by: str, low: float, high: float, shown
     )
     count = int(shown.sum())
     drawn = f"{MAP_LIMIT:,} of {count:,} points are drawn, evenly; a lasso counts all." if count > MAP_LIMIT else ""
-    st.caption(f"Draw around points to see them, or click one. Scroll to zoom, double-click to undo. {drawn}")
+    # While the lasso or the box is the chosen tool, Streamlit ignores clicks on points.
+    st.caption(
+        "Draw around points to see them; to click single points, choose :material/drag_pan: above the map first. "
+        f"Scroll to zoom, double-click to undo. {drawn}"
+    )
 
 
 def side(dataset: EmbeddedDataset, shown: np.ndarray) -> None:
