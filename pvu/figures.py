@@ -95,7 +95,7 @@ def _hover(dataset: EmbeddedDataset, rows: np.ndarray) -> list[str]:
     if not dataset.has_uncertainty:
         return [name or "no label" for name in names]
     percentiles = dataset.percentiles[rows]
-    return [f"{name}more uncertain than {p:.0f} %" for name, p in zip(names, percentiles, strict=True)]
+    return [f"{name}at least as uncertain as {p:.0f} %" for name, p in zip(names, percentiles, strict=True)]
 
 
 def _escape(text: str, length: int = 60) -> str:

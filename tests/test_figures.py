@@ -14,7 +14,6 @@ import plotly.graph_objects as go
 import pytest
 
 from pvu.analysis import KEEPS, Evaluation, evaluate, recall_by_kept
-from pvu.embed import embed
 from pvu.figures import (
     COLORS,
     MAP_LIMIT,
@@ -26,6 +25,7 @@ from pvu.figures import (
     uncertainty_histogram,
 )
 from pvu.metrics import oracle_risk_coverage, random_risk_coverage, risk_coverage
+from pvu.pipeline import embed
 from pvu.store import EmbeddedDataset
 from tests.fakes import FakeEncoder, write_pictures
 
@@ -175,7 +175,7 @@ def test_labels_are_shown_as_they_are_written(tmp_path: Path) -> None:
     dataset = embed(tmp_path / "odd", model=FakeEncoder(), workers=0)
     figure = umap_map(dataset, color_by="label")
     assert not any("<a" in text for text in strings(json.loads(figure.to_json())))
-    assert figure.data[0].text[1].startswith("&lt;a href='javascript:alert(1)'&gt;x<br>more uncertain than")
+    assert figure.data[0].text[1].startswith("&lt;a href='javascript:alert(1)'&gt;x<br>at least as uncertain as")
     shown = figure.data[0].text[0].split("<br>")[0]
     assert shown == "&amp;" * 60  # cut before it is escaped, so that no half "&am" is left
     assert any(name.startswith("&lt;a href") for name in legend(figure))
