@@ -21,7 +21,10 @@ from pathlib import Path
 
 import pytest
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test installs it")
+try:
+    import playwright.sync_api as playwright
+except ImportError:
+    playwright = None  # type: ignore[assignment]
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -41,12 +44,15 @@ def chromium() -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of this folder, and skip them where there is no Chromium."""
-    skip = pytest.mark.skip(reason="no Chromium found: install the package chromium, or set PVU_CHROMIUM to its path")
+    """Mark the tests of this folder, and skip them where there is no Chromium or no Playwright."""
+    reason = "no Chromium found: install the package chromium, or set PVU_CHROMIUM to its path"
+    if playwright is None:
+        reason = "the Python package playwright is not installed: make test installs it"
+    skip = pytest.mark.skip(reason=reason)
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("browser")
-            if chromium() is None:
+            if playwright is None or chromium() is None:
                 item.add_marker(skip)
 
 

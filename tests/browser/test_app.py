@@ -148,6 +148,35 @@ def test_the_map_is_drawn_and_a_lasso_selects_what_it_surrounds(tab: Tab, demo: 
     assert tab.headings()[0] == f"{again} selected"
 
 
+def point(tab: Tab, row: int) -> tuple[float, float]:
+    """Where on the screen an image's point is."""
+    where = tab.page.evaluate(
+        """row => {
+            const chart = document.querySelector(".js-plotly-plot"), {xaxis, yaxis} = chart._fullLayout;
+            const trace = chart._fullData[0], {left, top} = chart.getBoundingClientRect();
+            const i = Array.from(trace.customdata).indexOf(row);
+            return [left + xaxis._offset + xaxis.l2p(trace.x[i]), top + yaxis._offset + yaxis.l2p(trace.y[i])];
+        }""",
+        row,
+    )
+    return where[0], where[1]
+
+
+def test_a_point_can_be_clicked(tab: Tab, demo: EmbeddedDataset) -> None:
+    tab.open(link("map", demo))
+    assert plot(tab)["width"] > 100
+    # The loneliest point: no other is drawn over it.
+    distances = np.linalg.norm(demo.coords[:, None] - demo.coords[None], axis=2) + 1e9 * np.eye(len(demo))
+    row = int(distances.min(axis=1).argmax())
+    tab.page.locator('.modebar-btn[data-title="Pan"]').click()
+    tab.page.mouse.move(*point(tab, row), steps=4)
+    tab.see("at least as uncertain as")
+    tab.page.mouse.click(*point(tab, row))
+    tab.see("1 selected")
+    tab.settle()
+    assert tab.cards() == [row]
+
+
 def telling_query(tab: Tab, demo: EmbeddedDataset) -> int:
     """A card of the page whose results change when the uncertain half is hidden."""
     limit = demo.threshold(0.5)
