@@ -33,9 +33,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from pvu.decoding import decode_all
 from pvu.demo import make_demo
-from pvu.embed import embed_with_report
 from pvu.images import DecodedImage
 from pvu.models import Model, load_model
+from pvu.pipeline import embed_with_report
 from pvu.registry import DEFAULT, REGISTRY
 from pvu.sources import find_images
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pvu.demo import make_demo
-    from pvu.embed import embed
     from pvu.errors import PVUError
     from pvu.models import Model, load_model
+    from pvu.pipeline import embed
     from pvu.store import EmbeddedDataset
 
 # OpenMP threads that spin while they wait starve the decoding workers, and any other work on the machine: with both
@@ -33,7 +33,7 @@ _HOME = {
     "EmbeddedDataset": "pvu.store",
     "Model": "pvu.models",
     "PVUError": "pvu.errors",
-    "embed": "pvu.embed",
+    "embed": "pvu.pipeline",
     "load_model": "pvu.models",
     "make_demo": "pvu.demo",
 }

@@ -26,7 +26,7 @@ from pvu.sources import table_hash
 from pvu.store import MANIFEST, SCHEMA, EmbeddedDataset, commit, partial_path
 
 if TYPE_CHECKING:
-    from pvu.embed import Encoder
+    from pvu.pipeline import Encoder
 
 NEIGHBORS = 30
 """Neighbours kept for each image: enough for UMAP (15), Recall@k and the review lists."""

@@ -9,14 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,13 +20,11 @@ from typer.exceptions import TyperException
 
 from pvu import __version__
 from pvu.errors import Cancelled, PVUError
+from pvu.terminal import Interruptible, ProgressBar
 
 # torch, faiss and pandas take seconds to import: the commands import what they need, so that --help is quick.
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from pvu.embed import Report
-    from pvu.progress import Progress
+    from pvu.pipeline import Report
     from pvu.store import EmbeddedDataset
 
 INTERRUPTED = 130
@@ -179,9 +173,9 @@ def embed(
 
 
 def _embed(folder: str, **options: Any) -> Report:
-    from pvu.embed import embed_with_report
+    from pvu.pipeline import embed_with_report
 
-    with _ProgressBar() as bar, _Interruptible(bar) as run:
+    with ProgressBar() as bar, Interruptible(bar) as run:
         return embed_with_report(folder, progress=run.progress, should_stop=run.should_stop, **options)
 
 
@@ -330,44 +324,18 @@ def export(
     if out.suffix.lower() not in EXPORT_FORMATS:
         raise InputError(f"{out} ends in {out.suffix!r}, but the export writes {', '.join(EXPORT_FORMATS)}.")
     _require_folder(out)
+    from pvu.export import export_table, write_table
+
     with _quiet_stdout():
         opened = _open(dataset, model)
         table = export_table(opened)
         if keep is not None:
             table = table[table["uncertainty"] <= opened.threshold(keep)]
-        _write_table(table, out)
+        write_table(table, out)
     if as_json:
         _print_json({"dataset": str(opened.source), "out": str(out.resolve()), "images": len(table)})
         return
     print(f"{len(table):,} of {len(opened):,} images written to {out}")
-
-
-def export_table(dataset: EmbeddedDataset) -> pd.DataFrame:
-    """A row an image: absolute path of the original, label, uncertainty, percentile, place on the map, and the rest."""
-    import numpy as np
-
-    table = dataset.images.drop(columns=["thumb_offset", "thumb_bytes"])
-    table["path"] = [str(dataset.source / path) for path in table["path"]]
-    percentiles = dataset.percentiles if dataset.has_uncertainty else np.full(len(table), np.nan, np.float32)
-    table = table.assign(percentile=percentiles, map_x=dataset.coords[:, 0], map_y=dataset.coords[:, 1])
-    first = ["path", "label", "uncertainty", "percentile"]
-    return table[first + [column for column in table if column not in first]]
-
-
-def _write_table(table: pd.DataFrame, out: Path) -> None:
-    """Write to a temporary name first, so that a crash or a full disk leaves no half a table."""
-    partial = out.with_name(out.name + ".partial")
-    writers: dict[str, Callable[[Path], object]] = {
-        ".csv": lambda path: table.to_csv(path, index=False),
-        ".parquet": lambda path: table.to_parquet(path, index=False),
-        ".txt": lambda path: path.write_text("".join(f"{line}\n" for line in table["path"]), encoding="utf-8"),
-    }
-    try:
-        writers[out.suffix.lower()](partial)
-        os.replace(partial, out)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise InputError(f"{out} cannot be written: {error.strerror or error}.") from error
 
 
 @app.command("app")
@@ -422,85 +390,3 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-class _ProgressBar(contextlib.AbstractContextManager["_ProgressBar"]):
-    """Shows a run's Progress on standard error: a bar over the images; on a terminal the other phases by name."""
-
-    def __init__(self) -> None:
-        self._phase = ""
-        self._bar: Any = None
-
-    def __call__(self, progress: Progress) -> None:
-        if progress.phase != self._phase:
-            self.close()
-            self._phase = progress.phase
-            if not progress.total and sys.stderr.isatty():
-                print(f"{progress} ...", file=sys.stderr)
-        if progress.total:
-            self._draw(progress)
-
-    def _draw(self, progress: Progress) -> None:
-        from tqdm import tqdm
-
-        if self._bar is None:
-            # In a log, where every redraw is a line, seldom; and never for runs that fail at once.
-            interval = 0.2 if sys.stderr.isatty() else 10
-            self._bar = tqdm(total=progress.total, unit="image", mininterval=interval, delay=0.5, file=sys.stderr)
-        if progress.failed:
-            self._bar.set_postfix(failed=progress.failed, refresh=False)
-        self._bar.update(progress.done - self._bar.n)
-
-    def close(self) -> None:
-        """Leave the bar as it stands."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class _Interruptible(contextlib.AbstractContextManager["_Interruptible"]):
-    """Turns the first Ctrl-C while images are computed into a stop between two batches, which keeps all that is done.
-
-    At any other moment, and the second time, Ctrl-C interrupts at once: finished shards are on disk by then.
-
-    Args:
-        show: gets every Progress.
-    """
-
-    def __init__(self, show: Callable[[Progress], None]) -> None:
-        self._show = show
-        self._computing = False
-        self._asked = False
-        self._before: Any = None
-
-    def progress(self, progress: Progress) -> None:
-        """Show where the run is, and note whether Ctrl-C may wait for the end of a batch."""
-        self._computing = progress.phase == "images"
-        if self._before is not None:
-            # A terminal sends Ctrl-C to the decoding workers too, and one that dies with the queue's lock in its hand
-            # hangs the run. They start between this phase's first word and its first result, and inherit that it is
-            # ignored; so it is deaf here too for that second.
-            starting = self._computing and progress.done == 0
-            signal.signal(signal.SIGINT, signal.SIG_IGN if starting else self._handle)
-        self._show(progress)
-
-    def should_stop(self) -> bool:
-        """Whether Ctrl-C was pressed."""
-        return self._asked
-
-    def __enter__(self) -> _Interruptible:
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._handle)
-        return self
-
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        if self._asked or not self._computing:
-            raise KeyboardInterrupt
-        self._asked = True
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)

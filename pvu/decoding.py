@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections import deque
@@ -125,6 +126,9 @@ def _main_hidden() -> Iterator[None]:
 
 
 def _start_worker() -> None:
+    # A terminal sends Ctrl-C to every process of a run. A worker that dies of it while it holds the queue's lock hangs
+    # the rest: the run's own process decides, and its workers end with it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The model, not the decoding, is the bottleneck: it gets the core first when both want it.
     if hasattr(os, "nice"):
         os.nice(5)

@@ -170,7 +170,7 @@ def run(folder: Path) -> None:
     with FileLock(folder / "lock"):
         try:
             from pvu.demo import make_demo
-            from pvu.embed import embed
+            from pvu.pipeline import embed
 
             source = make_demo() if arguments["source"] == DEMO else arguments["source"]
             dataset = embed(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,17 +40,24 @@ class FakeEncoder:
     log: Path | None = None
     batches: list[int] = field(default_factory=list)
     dim: int = BLOCKS * BLOCKS * 3
+    batch_size: int = 16
 
     @property
     def encoded(self) -> int:
         """How many images have been encoded so far."""
         return sum(self.batches)
 
+    def encode_stream(self, batches: Iterable[np.ndarray], /) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """One batch after the other."""
+        return map(self.encode, batches)
+
     def encode(self, images: np.ndarray, /) -> tuple[np.ndarray, np.ndarray | None]:
         """Representations (B, 48) float32 and uncertainties (B,) float32 of (B, size, size, 3) uint8 pixels."""
         size = self.preprocessing.size
         assert images.dtype == np.uint8, images.dtype
         assert images.shape[1:] == (size, size, 3), images.shape
+        if len(images) == 0:
+            return np.empty((0, self.dim), np.float32), np.empty(0, np.float32) if self.has_head else None
         time.sleep(self.seconds_per_image * len(images))
         self.batches.append(len(images))
         if self.log is not None:

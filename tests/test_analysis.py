@@ -10,8 +10,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from pvu.analysis import KEEPS, evaluate, nearest_in, recall_by_kept, why_not
-from pvu.embed import embed
 from pvu.errors import QueryError
+from pvu.pipeline import embed
 from pvu.store import EmbeddedDataset
 from tests.fakes import FakeEncoder, write_pictures
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from pvu.assemble import NEIGHBORS, assemble
-from pvu.embed import embed
 from pvu.errors import SourceError
+from pvu.pipeline import embed
 from pvu.progress import Progress
 from pvu.shards import Result, ShardWriter
 from pvu.sources import table_hash

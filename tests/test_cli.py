@@ -22,7 +22,6 @@ from sklearn.metrics import roc_auc_score
 
 from pvu import __version__, cli
 from pvu.errors import Cancelled
-from pvu.progress import Progress
 from pvu.store import EmbeddedDataset
 from tests.fakes import FakeEncoder, picture, write_pictures
 
@@ -70,8 +69,7 @@ def run(capsys: pytest.CaptureFixture[str], quick_map: None, monkeypatch: pytest
     """Commands with the fake encoder in place of every model."""
     del quick_map
     fake = PictureEncoder()
-    # By sys.modules, since pvu.embed the function hides pvu.embed the module.
-    monkeypatch.setattr(importlib.import_module("pvu.embed"), "_load", lambda _: fake)
+    monkeypatch.setattr(importlib.import_module("pvu.pipeline"), "_load", lambda _: fake)
     monkeypatch.setattr(importlib.import_module("pvu.models"), "load_model", lambda *_, **__: fake)
     return Command(capsys)
 
@@ -210,7 +208,7 @@ def test_evaluate_without_labels_says_why_not(run: Command, make_photos: Callabl
 
 def test_without_a_head_what_is_missing_is_null(run: Command, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     headless = PictureEncoder(name="bare", fingerprint="bare-1", has_head=False)
-    monkeypatch.setattr(importlib.import_module("pvu.embed"), "_load", lambda _: headless)
+    monkeypatch.setattr(importlib.import_module("pvu.pipeline"), "_load", lambda _: headless)
     run.json("embed", photos, "--workers", 0)
     result = run.json("evaluate", photos)
     assert result["recall_at_1"] == 1
@@ -348,36 +346,6 @@ def test_json_has_no_nan() -> None:
     assert cli._plain(values) == {"a": None, "b": [None, 3], "c": [0.5, None, "nan", True]}
 
 
-def test_ctrl_c_between_batches_stops_the_run_and_keeps_it() -> None:
-    seen: list[Progress] = []
-    with cli._Interruptible(seen.append) as run:
-        run.progress(Progress("images", 16, 64))
-        assert not run.should_stop()
-        signal.raise_signal(signal.SIGINT)
-        assert run.should_stop()
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert len(seen) == 1
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
-
-
-def test_ctrl_c_is_ignored_while_the_workers_start_so_that_they_inherit_that() -> None:
-    with cli._Interruptible(lambda _: None) as run:
-        run.progress(Progress("images", 0, 64))
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        run.progress(Progress("images", 16, 64))
-        assert signal.getsignal(signal.SIGINT) == run._handle
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_ctrl_c_outside_the_images_interrupts_at_once() -> None:
-    with cli._Interruptible(lambda _: None) as run:
-        run.progress(Progress("map"))
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-
-
 @pytest.mark.parametrize(
     ("error", "says"),
     [(Cancelled("Cancelled after 3 of 9 images."), "Cancelled after 3"), (KeyboardInterrupt(), "finished is kept")],
@@ -388,7 +356,7 @@ def test_an_interrupted_run_exits_with_130(
     def stop(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(importlib.import_module("pvu.embed"), "embed_with_report", stop)
+    monkeypatch.setattr(importlib.import_module("pvu.pipeline"), "embed_with_report", stop)
     code, out, err = run("embed", photos, "--json")
     assert (code, out) == (130, "")
     assert says in err
@@ -419,7 +387,7 @@ import importlib, sys
 import numpy as np
 import pvu.assemble, pvu.cli
 from tests.fakes import FakeEncoder
-pipeline = importlib.import_module("pvu.embed")
+pipeline = importlib.import_module("pvu.pipeline")
 pipeline._load = lambda _: FakeEncoder(seconds_per_image=0.01)
 pvu.assemble.project = lambda embeddings, *_: np.asarray(embeddings[:, :2], np.float32)
 sys.exit(pvu.cli.main(sys.argv[1:]))

@@ -20,9 +20,9 @@ import pytest
 from filelock import FileLock
 
 from pvu import jobs
-from pvu.embed import embed
 from pvu.jobs import Job, active_jobs, find_job, start_embed
 from pvu.paths import home
+from pvu.pipeline import embed
 from pvu.progress import Progress
 from pvu.store import EmbeddedDataset
 from tests.fakes import FakeEncoder, write_pictures
@@ -65,7 +65,7 @@ class Started:
 def started(monkeypatch: pytest.MonkeyPatch, quick_map: None) -> Iterator[Started]:
     runner = Started()
     monkeypatch.setattr(jobs.subprocess, "Popen", runner)
-    monkeypatch.setattr("pvu.embed._load", lambda _: FakeEncoder(seconds_per_image=0.002))
+    monkeypatch.setattr("pvu.pipeline._load", lambda _: FakeEncoder(seconds_per_image=0.002))
     yield runner
     for job in active_jobs():
         job.cancel()
@@ -139,7 +139,7 @@ def test_a_cancelled_job_keeps_its_work_and_goes_on_from_there(
     started: Started, make_photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow, quick = FakeEncoder(seconds_per_image=0.01), FakeEncoder()
-    monkeypatch.setattr("pvu.embed._load", lambda _: slow)
+    monkeypatch.setattr("pvu.pipeline._load", lambda _: slow)
     job = start_embed(str(make_photos(200)), "default")
     while not slow.encoded:
         time.sleep(0.01)
@@ -149,7 +149,7 @@ def test_a_cancelled_job_keeps_its_work_and_goes_on_from_there(
     assert 0 < slow.encoded < 200
     assert f"Cancelled after {slow.encoded} of 200 images. They are kept" in status.message
     assert active_jobs() == []
-    monkeypatch.setattr("pvu.embed._load", lambda _: quick)
+    monkeypatch.setattr("pvu.pipeline._load", lambda _: quick)
     again = start_embed(job.arguments["source"], job.arguments["model"], job.arguments["table"])
     assert again.folder == job.folder
     assert len(EmbeddedDataset(Path(wait_for(again, "done").store))) == 200
@@ -171,7 +171,7 @@ def test_something_unforeseen_is_said_with_the_place_of_the_details(
     def broken(_: object) -> None:
         raise ZeroDivisionError("by accident")
 
-    monkeypatch.setattr("pvu.embed._load", broken)
+    monkeypatch.setattr("pvu.pipeline._load", broken)
     job = start_embed(str(photos), "default")
     status = wait_for(job, "failed")
     assert "(ZeroDivisionError: by accident)" in status.message
@@ -253,9 +253,9 @@ SLOW = """
 import sys, time
 from pathlib import Path
 from pvu import jobs
-import pvu.embed
+import pvu.pipeline
 from tests.fakes import FakeEncoder
-pvu.embed._load = lambda _: FakeEncoder(seconds_per_image=0.02)
+pvu.pipeline._load = lambda _: FakeEncoder(seconds_per_image=0.02)
 jobs.run(Path(sys.argv[1]))
 """
 
@@ -296,7 +296,7 @@ def test_the_lock_is_held_before_anything_heavy_is_imported(tmp_path: Path) -> N
     held: list[bool] = []
 
     def import_embed(name: str, *rest: Any) -> Any:
-        if name == "pvu.embed":
+        if name == "pvu.pipeline":
             held.append(job._is_locked())
         return real_import(name, *rest)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pvu.embed import embed
 from pvu.errors import PVUError
+from pvu.pipeline import embed
 from pvu.report import KEEP, RESULTS, choose_query, write_report
 from pvu.store import EmbeddedDataset
 from tests.fakes import FakeEncoder, write_pictures

@@ -15,9 +15,9 @@ from PIL import Image
 
 import pvu.assemble
 import pvu.store
-from pvu.embed import embed, embed_with_report
 from pvu.errors import BadImageError, QueryError, StoreError
 from pvu.images import thumbnail_bytes
+from pvu.pipeline import embed, embed_with_report
 from pvu.store import EmbeddedDataset, find_stores, partial_path, read_manifest
 from tests.fakes import FakeEncoder, picture, write_pictures
 

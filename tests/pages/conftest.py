@@ -14,7 +14,7 @@ from streamlit.proto.WidgetStates_pb2 import WidgetState
 from streamlit.testing.v1 import AppTest
 
 from pvu import jobs
-from pvu.embed import embed
+from pvu.pipeline import embed
 from pvu.store import EmbeddedDataset
 from tests.fakes import FakeEncoder, write_pictures
 
@@ -163,6 +163,6 @@ def job_now(monkeypatch: pytest.MonkeyPatch, quick_map: None) -> list[dict[str, 
         jobs.run(folder)
 
     monkeypatch.setattr("pvu.jobs.subprocess.Popen", run_now)
-    monkeypatch.setattr("pvu.embed._load", lambda _: FakeEncoder())
-    monkeypatch.setattr("pvu.embed.os.cpu_count", lambda: 0)  # no decoding processes for a handful of pictures
+    monkeypatch.setattr("pvu.pipeline._load", lambda _: FakeEncoder())
+    monkeypatch.setattr("pvu.pipeline.os.cpu_count", lambda: 0)  # no decoding processes for a handful of pictures
     return asked

@@ -9,7 +9,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -40,7 +41,12 @@ class Encoder(Protocol):
     dim: int
     preprocessing: Preprocessing
 
-    def encode(self, images: np.ndarray, /) -> tuple[np.ndarray, np.ndarray | None]: ...
+    @property
+    def batch_size(self) -> int:
+        """How many images at a time it likes best."""
+
+    def encode_stream(self, batches: Iterable[np.ndarray], /) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Representations (B, D) and uncertainties (B,) of each (B, size, size, 3) uint8 array, in order."""
 
 
 @dataclass(frozen=True)
@@ -202,11 +208,21 @@ class _Run:
             writer.flush()
         self.images_per_second = self.computed / (time.monotonic() - start)
 
-    def _results(self, todo: Sequence[tuple[str, int, int]], workers: int) -> Iterator[list[Result]]:
+    def _results(self, todo: Sequence[Key], workers: int) -> Iterator[list[Result]]:
+        """Results in the order of ``todo``. The encoder draws decoded images a few batches ahead of what it gives."""
         paths = [self.root / path for path, _, _ in todo]
+        waiting: deque[list[Outcome]] = deque()
+
+        def batches() -> Iterator[np.ndarray]:
+            preprocessing, size = self.encoder.preprocessing, self.encoder.batch_size
+            for outcomes in decode_all(paths, preprocessing, workers=workers, chunk=size):
+                waiting.append(outcomes)
+                yield stack_pixels(outcomes, preprocessing.size)
+
         keys = iter(todo)
-        for outcomes in decode_all(paths, self.encoder.preprocessing, workers=workers):
-            yield encode_outcomes(self.encoder, outcomes, list(itertools.islice(keys, len(outcomes))))
+        for z, u in self.encoder.encode_stream(batches()):
+            outcomes = waiting.popleft()
+            yield to_results(list(itertools.islice(keys, len(outcomes))), outcomes, z, u)
 
     def finish(self, source: str | os.PathLike[str]) -> None:
         """Put the store together, unless the one that is there says the same already."""
@@ -219,34 +235,41 @@ class _Run:
         return previous.manifest["table_hash"] == table_hash(self.files)
 
 
-def encode_outcomes(
-    encoder: Encoder, outcomes: Sequence[Outcome], keys: Sequence[tuple[str, int, int]]
-) -> list[Result]:
-    """Encode what was decoded of a chunk, and pass on what was not."""
-    decoded = [outcome for outcome in outcomes if not isinstance(outcome, str)]
-    if decoded:
-        z, u = encoder.encode(np.stack([image.pixels for image in decoded]))
-        # Some backbones have a few huge channels: an infinity in one would make every similarity NaN.
-        z16 = np.clip(z, -FLOAT16_MAX, FLOAT16_MAX).astype(np.float16)
-        uncertainties = u if u is not None else np.full(len(z), np.nan, np.float32)
+def stack_pixels(outcomes: Sequence[Outcome], size: int) -> np.ndarray:
+    """The pixels of the images that could be decoded: (B, size, size, 3) uint8."""
+    pixels = [outcome.pixels for outcome in outcomes if not isinstance(outcome, str)]
+    return np.stack(pixels) if pixels else np.empty((0, size, size, 3), np.uint8)
+
+
+def to_results(keys: Sequence[Key], outcomes: Sequence[Outcome], z: np.ndarray, u: np.ndarray | None) -> list[Result]:
+    """Put what was encoded of a batch beside what could not be decoded.
+
+    Args:
+        keys: (n,) of the images.
+        outcomes: (n,), B of them decoded.
+        z: (B, D) float32.
+        u: (B,) float32, or None without a head.
+    """
+    # Some backbones have a few huge channels: an infinity in one would make every similarity NaN.
+    z16 = np.clip(z, -FLOAT16_MAX, FLOAT16_MAX).astype(np.float16)
+    encoded = iter(zip(z16, np.full(len(z), np.nan) if u is None else u, strict=True))
     results = []
-    position = 0
     for key, outcome in zip(keys, outcomes, strict=True):
         if isinstance(outcome, str):
             results.append(Result(*key, error=outcome))
             continue
+        embedding, uncertainty = next(encoded)
         results.append(
             Result(
                 *key,
                 width=outcome.width,
                 height=outcome.height,
                 content_hash=outcome.content_hash,
-                uncertainty=float(uncertainties[position]),
-                embedding=z16[position].tobytes(),
+                uncertainty=float(uncertainty),
+                embedding=embedding.tobytes(),
                 thumbnail=outcome.thumbnail,
             )
         )
-        position += 1
     return results
 
 

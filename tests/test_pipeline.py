@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import pvu.embed
-from pvu.embed import Report, embed, embed_with_report, encode_outcomes, store_path
+import pvu.pipeline
 from pvu.errors import Cancelled, ModelError, SourceError, StoreError
 from pvu.images import decode_file
+from pvu.pipeline import Report, embed, embed_with_report, stack_pixels, store_path, to_results
 from pvu.progress import Progress
 from pvu.shards import shard_keys
 from pvu.store import EmbeddedDataset, partial_path
@@ -370,7 +370,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_finished_shards(
     make_photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = make_photos(50)
-    monkeypatch.setattr(pvu.embed, "SHARD_SIZE", 16)
+    monkeypatch.setattr(pvu.pipeline, "SHARD_SIZE", 16)
     original = pvu.shards.atomic_write
 
     def full(path: Path, write: Callable[[object], object]) -> None:
@@ -430,15 +430,15 @@ def test_a_disk_too_full_for_the_embeddings_is_one_sentence_too(photos: Path, mo
 SCRIPT = f"""
 import pathlib, sys
 sys.path.insert(0, {str(ROOT)!r})
-import pvu.assemble, pvu.embed
+import pvu.assemble, pvu.pipeline
 from tests.fakes import FakeEncoder
 
 root, log, pause = sys.argv[1:]
-pvu.embed.SHARD_SIZE = 32
+pvu.pipeline.SHARD_SIZE = 32
 pvu.assemble.project = lambda embeddings, *_: embeddings[:, :2].astype("float32")
 encoder = FakeEncoder(seconds_per_image=float(pause), log=pathlib.Path(log))
 print("ready", flush=True)
-report = pvu.embed.embed_with_report(root, model=encoder, workers=0)
+report = pvu.pipeline.embed_with_report(root, model=encoder, workers=0)
 print(report.computed, report.reused, flush=True)
 """
 
@@ -472,7 +472,7 @@ def test_a_run_that_is_killed_loses_at_most_one_shard(
         assert encoded(log) - saved <= (kill + 1) * 32
         done = encoded(log) - saved
     encoder = FakeEncoder()
-    monkeypatch.setattr(pvu.embed, "SHARD_SIZE", 32)
+    monkeypatch.setattr(pvu.pipeline, "SHARD_SIZE", 32)
     report = run(root, encoder)
     assert report.computed + report.reused == 200
     assert encoder.encoded + encoded(log) <= 200 + 2 * 32
@@ -492,23 +492,27 @@ def test_two_runs_of_one_folder_at_once_compute_it_once(make_photos: Callable[..
 # Encoding a chunk
 
 
-def test_encode_outcomes_puts_results_beside_failures(photos: Path) -> None:
+def test_results_stand_beside_failures(photos: Path) -> None:
     encoder = FakeEncoder()
     good = [decode_file(photos / "cat" / f"{index}.png", encoder.preprocessing) for index in range(2)]
     keys = [(f"{index}.png", index, index) for index in range(4)]
-    results = encode_outcomes(encoder, ["empty file", good[0], "truncated", good[1]], keys)
+    outcomes = ["empty file", good[0], "truncated", good[1]]
+    pixels = stack_pixels(outcomes, 32)
+    assert (pixels == np.stack([image.pixels for image in good])).all()
+    z, u = encoder.encode(pixels)
+    assert u is not None
+    results = to_results(keys, outcomes, z, u)
     assert [result.key for result in results] == keys
     assert [result.error for result in results] == ["empty file", None, "truncated", None]
-    z, u = encoder.encode(np.stack([image.pixels for image in good]))
-    assert u is not None
     assert [results[1].embedding, results[3].embedding] == [row.astype(np.float16).tobytes() for row in z]
     assert [results[1].uncertainty, results[3].uncertainty] == u.tolist()
+    assert np.isnan(to_results(keys, outcomes, z, None)[1].uncertainty)
 
 
-def test_encode_outcomes_of_failures_alone_does_not_call_the_encoder() -> None:
-    encoder = FakeEncoder()
-    assert [result.error for result in encode_outcomes(encoder, ["bad"], [("a", 1, 1)])] == ["bad"]
-    assert encoder.batches == []
+def test_a_batch_of_failures_alone() -> None:
+    pixels = stack_pixels(["bad"], 32)
+    assert pixels.shape == (0, 32, 32, 3)
+    assert [result.error for result in to_results([("a", 1, 1)], ["bad"], *FakeEncoder().encode(pixels))] == ["bad"]
 
 
 def test_representations_beyond_float16_stay_finite(photos: Path) -> None:

@@ -1,0 +1,89 @@
+"""A run in a terminal: a progress bar on standard error, and Ctrl-C that keeps what is done."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from pvu.progress import Progress
+
+
+class ProgressBar(contextlib.AbstractContextManager["ProgressBar"]):
+    """Shows a run's Progress on standard error: a bar over the images; on a terminal the other phases by name."""
+
+    def __init__(self) -> None:
+        self._phase = ""
+        self._bar: Any = None
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.phase != self._phase:
+            self.close()
+            self._phase = progress.phase
+            if not progress.total and sys.stderr.isatty():
+                print(f"{progress} ...", file=sys.stderr)
+        if progress.total:
+            self._draw(progress)
+
+    def _draw(self, progress: Progress) -> None:
+        from tqdm import tqdm
+
+        if self._bar is None:
+            # In a log, where every redraw is a line, seldom; and never for runs that fail at once.
+            interval = 0.2 if sys.stderr.isatty() else 10
+            self._bar = tqdm(total=progress.total, unit="image", mininterval=interval, delay=0.5, file=sys.stderr)
+        if progress.failed:
+            self._bar.set_postfix(failed=progress.failed, refresh=False)
+        self._bar.update(progress.done - self._bar.n)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Interruptible(contextlib.AbstractContextManager["Interruptible"]):
+    """Turns the first Ctrl-C while images are computed into a stop between two batches, which keeps all that is done.
+
+    At any other moment, and the second time, Ctrl-C interrupts at once: finished shards are on disk by then.
+
+    Args:
+        show: gets every Progress.
+    """
+
+    def __init__(self, show: Callable[[Progress], None]) -> None:
+        self._show = show
+        self._computing = False
+        self._asked = False
+        self._before: Any = None
+
+    def progress(self, progress: Progress) -> None:
+        """Show where the run is, and note whether Ctrl-C may wait for the end of a batch."""
+        self._computing = progress.phase == "images"
+        self._show(progress)
+
+    def should_stop(self) -> bool:
+        """Whether Ctrl-C was pressed."""
+        return self._asked
+
+    def __enter__(self) -> Interruptible:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        if self._asked or not self._computing:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
