@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from pvu.checkpoint import save_head
 from pvu.errors import PVUError
@@ -86,7 +87,7 @@ def train_head(views: CachedViews, config: TrainConfig, weights: np.ndarray, che
         for step in range(epoch * steps, (epoch + 1) * steps):
             _set_learning_rate(optimizer, learning_rate(step / (config.epochs * steps), config))
             batch = next(draws)
-            z = (torch.from_numpy(views.z[batch]).float() - mean) / std
+            z = F.dropout((torch.from_numpy(views.z[batch]).float() - mean) / std, config.dropout)
             total += _step(head, optimizer, z, torch.from_numpy(goal[batch]), config)
             _update_average(average, head, config.ema)
         folded = fold(average, mean, std)

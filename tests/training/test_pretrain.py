@@ -44,8 +44,14 @@ def train(views: CachedViews, config: TrainConfig, weights: tuple[float, float] 
 
 @pytest.mark.parametrize(
     "config",
-    [QUICK, replace(QUICK, loss="l2"), replace(QUICK, pairs="within", standardize=True), replace(QUICK, ema=0.9)],
-    ids=["paper", "l2", "within", "ema"],
+    [
+        QUICK,
+        replace(QUICK, loss="l2"),
+        replace(QUICK, pairs="within", standardize=True),
+        replace(QUICK, ema=0.9),
+        replace(QUICK, dropout=0.3),
+    ],
+    ids=["paper", "l2", "within", "ema", "dropout"],
 )
 def test_training_learns(views: CachedViews, config: TrainConfig) -> None:
     trained = train(views, config)
