@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def controls(dataset: EmbeddedDataset) -> tuple[int, int]:
-    left, right = st.columns([3, 1], gap="large")
+    left, right = st.columns([2, 1], gap="medium")
     hide = left.slider(
         "Hide the most uncertain",
         0,

@@ -17,13 +17,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pvu.catalog import MANIFEST, SCHEMA, commit, partial_path
 from pvu.errors import SourceError
 from pvu.neighbors import nearest_neighbors
 from pvu.progress import Progress, ProgressCallback
 from pvu.projection import project
 from pvu.shards import Key, Result, atomic_write, read_shards
 from pvu.sources import table_hash
-from pvu.store import MANIFEST, SCHEMA, EmbeddedDataset, commit, partial_path
+from pvu.store import EmbeddedDataset
 
 if TYPE_CHECKING:
     from pvu.pipeline import Encoder
@@ -55,7 +56,6 @@ def assemble(
     """
     building = partial_path(path)
     building.mkdir(parents=True, exist_ok=True)
-    report(Progress("save"))
     wanted = _keys(files[files["error"].isna()])
     table = _write_images(building, wanted, previous, encoder.dim)
     embeddings = np.load(building / "embeddings.npy", mmap_mode="r")

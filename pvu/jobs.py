@@ -169,10 +169,14 @@ def run(folder: Path) -> None:
     # The lock says that the process is alive. It comes before the imports, which can take long on a busy machine.
     with FileLock(folder / "lock"):
         try:
-            from pvu.demo import make_demo
+            source = arguments["source"]
+            if source == DEMO:
+                show(Progress("demo"))
+                from pvu.demo import make_demo
+
+                source = make_demo()
             from pvu.pipeline import embed
 
-            source = make_demo() if arguments["source"] == DEMO else arguments["source"]
             dataset = embed(
                 source,
                 model=arguments["model"],

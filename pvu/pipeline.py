@@ -19,13 +19,14 @@ import numpy as np
 import pandas as pd
 
 from pvu.assemble import assemble
+from pvu.catalog import MANIFEST, partial_path, recover, store_lock, stores_folder
 from pvu.decoding import Outcome, decode_all
 from pvu.errors import Cancelled, SourceError, StoreError
 from pvu.images import Preprocessing
 from pvu.progress import PhaseTimer, Progress, ProgressCallback
 from pvu.shards import Key, Result, ShardWriter, shard_keys
 from pvu.sources import find_images, resolve_source, table_hash
-from pvu.store import MANIFEST, EmbeddedDataset, partial_path, recover, store_lock, stores_folder
+from pvu.store import EmbeddedDataset
 
 SHARD_SIZE = 256
 # Failures that say more of the moment than of the file: they are tried again by the next run.

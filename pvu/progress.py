@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 PHASES = {
+    "demo": "Making the demo images",
     "scan": "Looking through the folder",
     "model": "Loading the model",
     "images": "Computing embeddings and uncertainties",

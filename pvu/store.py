@@ -1,10 +1,8 @@
-"""The on-disk result of a run: one directory a (data set, model) pair. Layout and promises are in README.md."""
+"""The on-disk result of a run: one directory a (data set, model) pair. Where stores lie is catalog.py's business."""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import zipfile
 from functools import cached_property
 from pathlib import Path
@@ -13,18 +11,15 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from filelock import FileLock, Timeout
 from PIL import Image
 
+from pvu.catalog import MANIFEST, find_stores, finish_commit, read_manifest
 from pvu.errors import QueryError, StoreError
-from pvu.paths import home
 
 if TYPE_CHECKING:
     from pvu.index import SearchIndex
     from pvu.models import Model
 
-SCHEMA = 1
-MANIFEST = "manifest.json"
 Query = int | np.integer | str | os.PathLike[str] | Image.Image | np.ndarray
 
 
@@ -301,7 +296,7 @@ class EmbeddedDataset:
                 "path": self.images["path"].to_numpy()[rows],
                 "similarity": similarities,
                 "uncertainty": self.uncertainty[rows],
-                "label": self.labels[rows],
+                "label": pd.Series(self.labels[rows], dtype=object),  # else pandas makes NaN of None
             }
         )
 
@@ -312,92 +307,3 @@ def _read_picture(path: Path) -> Image.Image:
     if not path.expanduser().is_file():
         raise QueryError(f"There is no image at {path}. Give a row number, a path in the data set, or an image file.")
     return open_rgb(read_bytes(path.expanduser()))[0]
-
-
-def stores_folder() -> Path:
-    """Where stores live."""
-    return home() / "stores"
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """A store's manifest.
-
-    Raises:
-        StoreError: if it is missing, damaged, or of another schema.
-    """
-    try:
-        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
-    except FileNotFoundError:
-        raise StoreError(f"There is no store at {path}.") from None
-    except (OSError, json.JSONDecodeError) as error:
-        raise StoreError(f"The store {path} cannot be read: {error}. Delete it and embed the folder again.") from error
-    if manifest.get("schema") != SCHEMA:
-        raise StoreError(
-            f"The store {path} has schema {manifest.get('schema')}, this version of pvu reads {SCHEMA}. "
-            "Embed the folder again."
-        )
-    return manifest
-
-
-def find_stores(source: Path | None = None, *, model: str | None = None) -> list[Path]:
-    """Complete stores, newest first: all, or those of one source folder, or of one model."""
-    from pvu.sources import resolve_source
-
-    wanted = str(resolve_source(source)) if source is not None and source.exists() else source and str(source)
-    found: list[tuple[str, Path]] = []
-    for folder in stores_folder().glob("*.partial"):
-        finish_commit(folder.with_suffix(""))
-    for path in stores_folder().glob(f"*/{MANIFEST}"):
-        if path.parent.suffix in (".partial", ".old"):
-            continue
-        try:
-            manifest = read_manifest(path.parent)
-        except StoreError:
-            continue  # another schema, or damaged: opening it by its path says so
-        if wanted in (None, manifest["source"]) and model in (None, manifest["model"]):
-            found.append((manifest["created"], path.parent))
-    return [path for _, path in sorted(found, reverse=True)]
-
-
-def partial_path(path: Path) -> Path:
-    """Where a store is built before it takes its place."""
-    return path.with_name(path.name + ".partial")
-
-
-def commit(path: Path) -> None:
-    """Put a finished ``.partial`` in its store's place. A crash anywhere in between is mended by recover."""
-    old = path.with_name(path.name + ".old")
-    _remove(old)
-    if path.exists():
-        os.replace(path, old)
-    os.replace(partial_path(path), path)
-    _remove(old)
-
-
-def recover(path: Path) -> None:
-    """Complete a commit that a crash interrupted. For whoever holds the store's lock.
-
-    The manifest is written last, so a ``.partial`` that has one is whole, and newer than the store.
-    """
-    if (partial_path(path) / MANIFEST).is_file():
-        commit(path)
-
-
-def finish_commit(path: Path) -> None:
-    """As :func:`recover`, for readers: a run that is alive holds the lock, and finishes its commit itself."""
-    if path.parent != stores_folder() or not (partial_path(path) / MANIFEST).is_file():
-        return
-    try:
-        with store_lock(path, timeout=0):
-            recover(path)
-    except Timeout:
-        return
-
-
-def store_lock(path: Path, *, timeout: float = -1) -> FileLock:
-    """What a run holds while it works on a store; released by the system if its process dies."""
-    return FileLock(f"{path}.lock", timeout=timeout)
-
-
-def _remove(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True)

@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 
 from pvu.assemble import NEIGHBORS, assemble
+from pvu.catalog import partial_path
 from pvu.errors import SourceError
 from pvu.pipeline import embed
 from pvu.progress import Progress
 from pvu.shards import Result, ShardWriter
 from pvu.sources import table_hash
-from pvu.store import EmbeddedDataset, partial_path
+from pvu.store import EmbeddedDataset
 from tests.fakes import FakeEncoder
 
 DIM = 48

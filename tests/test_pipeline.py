@@ -18,12 +18,13 @@ import pytest
 from PIL import Image
 
 import pvu.pipeline
+from pvu.catalog import partial_path
 from pvu.errors import Cancelled, ModelError, SourceError, StoreError
 from pvu.images import decode_file
 from pvu.pipeline import Report, embed, embed_with_report, stack_pixels, store_path, to_results
 from pvu.progress import Progress
 from pvu.shards import shard_keys
-from pvu.store import EmbeddedDataset, partial_path
+from pvu.store import EmbeddedDataset
 from tests.fakes import FakeEncoder, picture, write_pictures
 
 ROOT = Path(__file__).parents[1]
@@ -333,7 +334,7 @@ def test_progress_goes_through_the_phases_and_counts_every_image(photos: Path) -
     seen: list[Progress] = []
     run(photos, progress=seen.append)
     phases = list(dict.fromkeys(progress.phase for progress in seen))
-    assert phases == ["scan", "model", "images", "save", "neighbors", "map"]
+    assert phases == ["scan", "model", "images", "neighbors", "map"]
     last = [progress for progress in seen if progress.phase == "images"][-1]
     assert (last.done, last.total, last.failed) == (13, 13, 1)
     assert last.per_second > 0

@@ -14,11 +14,13 @@ import pytest
 from PIL import Image
 
 import pvu.assemble
+import pvu.catalog
 import pvu.store
+from pvu.catalog import find_stores, partial_path, read_manifest
 from pvu.errors import BadImageError, QueryError, StoreError
 from pvu.images import thumbnail_bytes
 from pvu.pipeline import embed, embed_with_report
-from pvu.store import EmbeddedDataset, find_stores, partial_path, read_manifest
+from pvu.store import EmbeddedDataset
 from tests.fakes import FakeEncoder, picture, write_pictures
 
 pytestmark = pytest.mark.usefixtures("quick_map")
@@ -224,7 +226,7 @@ def test_a_page_that_looks_while_a_run_commits_does_not_get_in_its_way(
         thread.join(20)
         assert not thread.is_alive()
 
-    original = pvu.store.os.replace
+    original = pvu.catalog.os.replace
 
     def replace(source: Path, target: Path) -> None:
         original(source, target)
@@ -232,9 +234,9 @@ def test_a_page_that_looks_while_a_run_commits_does_not_get_in_its_way(
             look()
 
     if moment == "before the renames":
-        monkeypatch.setattr("pvu.assemble.commit", lambda path: (look(), pvu.store.commit(path)))
+        monkeypatch.setattr("pvu.assemble.commit", lambda path: (look(), pvu.catalog.commit(path)))
     else:
-        monkeypatch.setattr("pvu.store.os.replace", replace)
+        monkeypatch.setattr("pvu.catalog.os.replace", replace)
     dataset, computed = again(photos)
     assert (len(dataset), computed) == ((12, 12) if first_run else (13, 1))
     assert len(looked) == (0 if first_run and moment == "between the renames" else 1)

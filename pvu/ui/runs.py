@@ -14,12 +14,13 @@ from pvu.ui.text import plain
 _JOB = "pvu_job"
 # How much of the whole each phase is, to let one bar move from left to right.
 _SPANS = {
-    "scan": (0, 2),
-    "model": (2, 4),
-    "images": (4, 80),
-    "save": (80, 82),
+    "demo": (0, 3),
+    "scan": (3, 4),
+    "model": (4, 6),
+    "images": (6, 82),
     "neighbors": (82, 88),
-    "map": (88, 100),
+    "map": (88, 98),
+    "save": (98, 100),
 }
 
 
@@ -85,6 +86,8 @@ def _show_progress(job: jobs.Job, status: jobs.Status) -> None:
     left, right = st.columns([1, 4], vertical_alignment="center")
     left.button("Cancel", on_click=job.cancel, disabled=cancelling, width="stretch", key="cancel")
     steps = " → ".join(
-        f"**{text}**" if progress and phase == progress.phase else text for phase, text in PHASES.items()
+        f"**{text}**" if progress and phase == progress.phase else text
+        for phase, text in PHASES.items()
+        if phase != "demo" or job.arguments["source"] == jobs.DEMO
     )
     right.caption("Stopping after this batch …" if cancelling else f"{format_seconds(status.seconds)} · {steps}")

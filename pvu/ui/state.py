@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
+from pvu.catalog import find_stores, read_manifest, stores_folder
 from pvu.errors import PVUError, StoreError
-from pvu.store import EmbeddedDataset, find_stores, read_manifest, stores_folder
+from pvu.store import EmbeddedDataset
 from pvu.ui.text import counted, plain
 
 _STORE = "pvu_store"

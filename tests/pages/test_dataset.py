@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 from pvu import jobs
+from pvu.catalog import find_stores
 from pvu.paths import home
 from pvu.progress import Progress
-from pvu.store import EmbeddedDataset, find_stores
+from pvu.store import EmbeddedDataset
 from tests.fakes import picture, write_pictures
 from tests.pages.conftest import App
 
