@@ -95,7 +95,7 @@ def test_progress_comes_through(started: Started, make_photos: Callable[..., Pat
         time.sleep(0.01)
     assert status.state == "done"
     phases = list(dict.fromkeys(progress.phase for progress in seen))
-    assert phases == [phase for phase in ("scan", "model", "images", "save", "neighbors", "map") if phase in phases]
+    assert phases == [phase for phase in ("scan", "model", "images", "neighbors", "map", "save") if phase in phases]
     assert "images" in phases
     assert max(progress.total for progress in seen) == 64
 

@@ -334,7 +334,7 @@ def test_progress_goes_through_the_phases_and_counts_every_image(photos: Path) -
     seen: list[Progress] = []
     run(photos, progress=seen.append)
     phases = list(dict.fromkeys(progress.phase for progress in seen))
-    assert phases == ["scan", "model", "images", "neighbors", "map"]
+    assert phases == ["scan", "model", "images", "neighbors", "map", "save"]
     last = [progress for progress in seen if progress.phase == "images"][-1]
     assert (last.done, last.total, last.failed) == (13, 13, 1)
     assert last.per_second > 0

@@ -325,7 +325,7 @@ def test_a_run_that_is_under_way_is_found_again_and_can_be_cancelled(app: App, j
     assert app.texts("title") == ["Looking at your images"]
     assert "**cats** with efficientnet-lite0" in app.texts("markdown")
     (bar,) = app.test.get("progress")
-    assert bar.proto.value == 4 + 76 // 4
+    assert bar.proto.value == 6 + 76 // 4
     assert bar.proto.text == "Computing embeddings and uncertainties: 250 of 1,000, 25 images/s, 30 s left"
     assert "3 files could not be read so far; they will be listed." in app.texts("caption")
     app.click("Cancel")
