@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import nn
 
 from pvu.backbones import load_backbone, timm_preprocessing
@@ -158,7 +158,7 @@ class Model:
                     f"Expected uint8 pixels of shape (B, {size}, {size}, 3), got {images.dtype} {images.shape}."
                 )
             return images
-        pixels = [self.preprocessing.apply(to_rgb(image)) for image in images]
+        pixels = [self.preprocessing.apply(to_rgb(ImageOps.exif_transpose(image))) for image in images]
         return np.stack(pixels) if pixels else np.empty((0, size, size, 3), np.uint8)
 
 

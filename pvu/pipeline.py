@@ -126,7 +126,7 @@ def embed_with_report(
     report(Progress("model"))
     encoder = _load(model)
     path = store_path(root, encoder)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     # A second call for the same store waits here, and then finds everything done.
     with store_lock(path):
         run = _Run(files, root, encoder, path, report, should_stop or (lambda: False))
@@ -149,6 +149,17 @@ def _load(model: str | Encoder) -> Encoder:
     from pvu.models import load_model
 
     return load_model(model)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be written to ({error.strerror}). Set PVU_HOME to a folder that can."
+        ) from error
 
 
 def store_path(root: Path, encoder: Encoder) -> Path:

@@ -161,6 +161,14 @@ def test_a_head_of_the_users_own_is_found_by_the_models_name(pvu_home: Path, tmp
 # Where weights come from
 
 
+def test_pictures_are_turned_upright_as_files_are() -> None:
+    upright = picture(3, (80, 60))
+    turned = upright.transpose(Image.Transpose.ROTATE_90)
+    turned.getexif()[0x0112] = 6  # "turn me by 90 degrees clockwise"
+    z, _ = tiny().encode([upright, turned])
+    assert np.allclose(z[0], z[1], atol=1e-5)
+
+
 def test_availability_loads_nothing_and_says_why_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("nothing may be loaded")

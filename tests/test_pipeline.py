@@ -528,3 +528,12 @@ def test_representations_beyond_float16_stay_finite(photos: Path) -> None:
     dataset = run(photos, Huge()).dataset
     assert np.isfinite(dataset.embeddings).all()
     assert (dataset.neighbors >= 0).all()
+
+
+def test_a_home_that_cannot_be_written_to_is_one_sentence(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PVU_HOME", str(tmp_path / "file"))
+    with pytest.raises(StoreError, match=r"cannot be written to .*Set PVU_HOME"):
+        run(photos)
