@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import json
 import math
 import os
@@ -20,9 +22,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+import pvu
 from pvu import __version__, cli
 from pvu.errors import Cancelled
 from pvu.store import EmbeddedDataset
+from tests.conftest import SharedData
 from tests.fakes import FakeEncoder, picture, write_pictures
 
 ROOT = Path(__file__).parents[1]
@@ -415,3 +419,27 @@ def test_a_real_ctrl_c_keeps_what_is_finished_and_goes_on_from_there(make_photos
     result = json.loads(again.stdout)
     assert result["images"] == 400
     assert 256 <= result["reused"] < 400
+
+
+@pytest.mark.shared_data
+@pytest.mark.usefixtures("quick_map")
+@pytest.mark.parametrize("name", ["flowers17", "cub_dev"])
+def test_evaluation_of_real_photographs_is_what_numpy_says(name: str, shared_data: SharedData) -> None:
+    """The whole way with the default model, against similarities of all pairs in one matrix."""
+    folder = shared_data.folder(name)
+    dataset = pvu.embed(folder)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert cli.main(["evaluate", str(folder), "--json"]) == 0
+    result = json.loads(out.getvalue())
+    vectors = np.asarray(dataset.embeddings, np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    similarities = vectors @ vectors.T
+    np.fill_diagonal(similarities, -np.inf)
+    correct = dataset.labels[similarities.argmax(axis=1)] == dataset.labels
+    assert result["images"] == len(dataset.images) == len(correct)
+    assert result["recall_at_1"] == pytest.approx(correct.mean(), abs=1e-6)
+    assert result["r_auroc"] == pytest.approx(roc_auc_score(correct, -dataset.uncertainty), abs=1e-6)
+    assert pvu.metrics.recall_at_1(dataset.embeddings, dataset.labels) == pytest.approx(correct.mean(), abs=1e-6)
+    r_auroc = pvu.metrics.r_auroc(dataset.embeddings, dataset.labels, dataset.uncertainty)
+    assert r_auroc == pytest.approx(result["r_auroc"], abs=1e-6)
