@@ -75,9 +75,10 @@ def test_a_collapsed_head_is_an_error(views: CachedViews) -> None:
 
 
 def test_losses_that_are_not_finite_are_an_error(views: CachedViews) -> None:
+    checks = validation.prepare(views, ["a", "b"])
     views.z[:] = np.inf
     with pytest.raises(TrainingError, match="training loss is nan"):
-        train(views, QUICK)
+        train_head(views, QUICK, np.ones(2), checks)
 
 
 def test_too_few_views_are_refused(views: CachedViews) -> None:
