@@ -20,6 +20,7 @@ from typer.exceptions import TyperException
 
 from pvu import __version__
 from pvu.errors import Cancelled, PVUError
+from pvu.paths import typed_path
 from pvu.terminal import Interruptible, ProgressBar
 
 # torch, faiss and pandas take seconds to import: the commands import what they need, so that --help is quick.
@@ -139,6 +140,7 @@ def demo(
     from pvu.demo import make_demo
     from pvu.report import write_report
 
+    html = None if html is None else typed_path(html)
     _require_folder(html)
     with _quiet_stdout():
         report = _embed(str(make_demo()), model=model, workers=workers)
@@ -323,6 +325,7 @@ def export(
     """Write the images' original paths, labels, uncertainties and map places to a table."""
     if out.suffix.lower() not in EXPORT_FORMATS:
         raise InputError(f"{out} ends in {out.suffix!r}, but the export writes {', '.join(EXPORT_FORMATS)}.")
+    out = typed_path(out)
     _require_folder(out)
     from pvu.export import export_table, write_table
 
@@ -364,7 +367,7 @@ def _open(dataset: str, model: str | None) -> EmbeddedDataset:
 
 def _require_folder(out: Path | None) -> None:
     """Fail before the work, not after it, when its result has nowhere to go."""
-    if out is not None and not out.expanduser().resolve().parent.is_dir():
+    if out is not None and not out.resolve().parent.is_dir():
         raise InputError(f"{out} cannot be written: the folder {out.resolve().parent} does not exist.")
     if out is not None and out.is_dir():
         raise InputError(f"{out} cannot be written: it is a folder.")

@@ -23,6 +23,7 @@ from pvu.catalog import MANIFEST, partial_path, recover, store_lock, stores_fold
 from pvu.decoding import Outcome, decode_all
 from pvu.errors import Cancelled, SourceError, StoreError
 from pvu.images import Preprocessing
+from pvu.paths import typed_path
 from pvu.progress import PhaseTimer, Progress, ProgressCallback
 from pvu.shards import Key, Result, ShardWriter, shard_keys
 from pvu.sources import find_images, resolve_source, table_hash
@@ -119,7 +120,7 @@ def embed_with_report(
     report = progress or (lambda _: None)
     report(Progress("scan"))
     root = resolve_source(source)
-    table_path = Path(table).expanduser() if table is not None else None
+    table_path = typed_path(table) if table is not None else None
     if table_path is not None and not table_path.is_file():
         raise SourceError(f"There is no table at {table_path}.")
     files = find_images(root, table=table_path)

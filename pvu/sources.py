@@ -13,7 +13,7 @@ import pandas as pd
 from pvu.archives import extract_zip
 from pvu.errors import SourceError
 from pvu.images import EXTENSIONS
-from pvu.paths import is_allowed
+from pvu.paths import is_allowed, typed_path
 
 TABLE_NAMES = ("labels.csv", "metadata.csv", "images.csv")
 # Columns of a store that a CSV's own columns must not overwrite.
@@ -29,9 +29,9 @@ def resolve_source(source: str | os.PathLike[str]) -> Path:
     """The folder behind a source: a folder itself, or a .zip unpacked (once) under PVU_HOME after safety checks.
 
     Raises:
-        SourceError: if there is nothing at the path, or it is neither a folder nor a .zip.
+        PVUError: if there is nothing at the path, or it is neither a folder nor a .zip.
     """
-    path = Path(source).expanduser()
+    path = typed_path(source)
     if path.is_dir():
         return path.resolve()
     if path.is_file() and path.suffix.lower() == ".zip":

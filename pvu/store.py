@@ -15,6 +15,7 @@ from PIL import Image
 
 from pvu.catalog import MANIFEST, find_stores, finish_commit, read_manifest
 from pvu.errors import QueryError, StoreError
+from pvu.paths import typed_path
 
 if TYPE_CHECKING:
     from pvu.index import SearchIndex
@@ -89,7 +90,7 @@ class EmbeddedDataset:
         Raises:
             StoreError: if there is none, with the command that makes it.
         """
-        path = Path(dataset).expanduser()
+        path = typed_path(dataset)
         finish_commit(path)
         if (path / MANIFEST).is_file():
             return cls(path)
@@ -224,7 +225,7 @@ class EmbeddedDataset:
         text = os.fspath(query)
         if text in rows:
             return rows[text]
-        path = Path(query).expanduser().resolve()
+        path = Path(os.path.realpath(typed_path(query)))  # unlike resolve(), it takes links that lead in a circle
         return rows.get(path.relative_to(self.source).as_posix()) if path.is_relative_to(self.source) else None
 
     @cached_property
@@ -252,7 +253,7 @@ class EmbeddedDataset:
             return self._encode_picture(query)
         row = int(query) if isinstance(query, int | np.integer) else self.find_row(query)
         if row is None:
-            return self._encode_picture(_read_picture(Path(query)))  # type: ignore[arg-type]
+            return self._encode_picture(_read_picture(typed_path(query)))  # type: ignore[arg-type]
         if not 0 <= row < len(self):
             raise QueryError(f"There is no row {row}: {self.name} has the rows 0 to {len(self) - 1}.")
         return np.asarray(self.embeddings[row], np.float32), float(self.uncertainty[row]), row
@@ -304,6 +305,6 @@ class EmbeddedDataset:
 def _read_picture(path: Path) -> Image.Image:
     from pvu.images import open_rgb, read_bytes
 
-    if not path.expanduser().is_file():
+    if not path.is_file():
         raise QueryError(f"There is no image at {path}. Give a row number, a path in the data set, or an image file.")
-    return open_rgb(read_bytes(path.expanduser()))[0]
+    return open_rgb(read_bytes(path))[0]

@@ -8,7 +8,8 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from pvu.paths import allowed_roots, home, is_allowed
+from pvu.errors import PVUError
+from pvu.paths import allowed_roots, home, is_allowed, typed_path
 
 
 def test_home_is_the_environments_or_the_users_cache(pvu_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,3 +53,14 @@ def test_a_link_that_leads_in_a_circle_is_judged_too(monkeypatch: pytest.MonkeyP
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     monkeypatch.setenv("PVU_ROOTS", str(tmp_path / "a"))
     assert not is_allowed(tmp_path / "loop")
+
+
+def test_a_typed_path_has_its_tilde_expanded() -> None:
+    assert typed_path("~/photos") == Path.home() / "photos"
+    assert typed_path("not/there") == Path("not/there")
+
+
+@pytest.mark.parametrize("text", ["~no-such-user/photos", "x" * 300, "zero\0byte"])
+def test_a_path_that_no_disk_can_have_gives_a_sentence(text: str) -> None:
+    with pytest.raises(PVUError, match=r"cannot be read \(.+\)\. Check the path\."):
+        typed_path(text)

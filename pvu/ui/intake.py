@@ -11,7 +11,7 @@ from pvu.archives import extract_zip, save_upload
 from pvu.errors import PVUError
 from pvu.images import EXTENSIONS
 from pvu.jobs import DEMO
-from pvu.paths import allowed_roots, is_allowed
+from pvu.paths import allowed_roots, is_allowed, typed_path
 from pvu.registry import REGISTRY, availability, resolve
 from pvu.ui.runs import start
 from pvu.ui.text import counted, plain
@@ -96,17 +96,13 @@ def _checked(text: str, what: str) -> Path:
     """A path that a person typed, if it exists and lies under an allowed root."""
     if not text.strip():
         raise PVUError(f"Give the path of a {what}.")
-    try:
-        path = Path(text.strip()).expanduser()
-        allowed, exists = is_allowed(path), path.exists()
-    except (OSError, RuntimeError, ValueError) as error:  # too long, no such ~user, no permission, a zero byte
-        raise PVUError(f"{text.strip()[:200]} cannot be read ({error}). Check the path.") from error
-    if not allowed:
+    path = typed_path(text.strip())
+    if not is_allowed(path):
         roots = ", ".join(str(root) for root in allowed_roots()[:-1])
         raise PVUError(
             f"{path} is outside the folders that this app may read ({roots}). To allow more, start it with PVU_ROOTS."
         )
-    if not exists:
+    if not path.exists():
         raise PVUError(f"There is no {what} at {path}. Check the path.")
     return path.resolve()
 
