@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from functools import cached_property
@@ -176,7 +177,9 @@ class EmbeddedDataset:
         if not 0 < keep <= 1:
             raise ValueError(f"keep must be above 0 and at most 1, got {keep}.")
         self.require_uncertainty()
-        return float(np.quantile(self.uncertainty, keep, method="inverted_cdf"))
+        # Rounded: 1 - 0.7 is a little above 0.3, and must not keep one image more.
+        kept = max(1, math.ceil(round(keep * len(self), 6)))
+        return float(self._sorted_uncertainty[kept - 1])
 
     def require_uncertainty(self) -> None:
         """Raises QueryError, with the way out, if the model has no head."""

@@ -304,6 +304,13 @@ def test_the_threshold_keeps_the_share_that_was_asked_for(dataset: EmbeddedDatas
     assert np.count_nonzero(dataset.uncertainty <= dataset.threshold(keep)) == int(np.ceil(keep * 12))
 
 
+def test_hiding_whole_percents_is_not_one_image_off(make_photos: Callable[..., Path]) -> None:
+    dataset = embed(make_photos(20), model=FakeEncoder(), workers=0)
+    dataset.uncertainty = np.arange(20, dtype=np.float32)  # no ties
+    for hidden in range(0, 95, 5):  # percent, in the app's steps
+        assert np.count_nonzero(dataset.uncertainty <= dataset.threshold(1 - hidden / 100)) == 20 - hidden // 5
+
+
 @pytest.mark.parametrize("keep", [0, -0.1, 1.01, float("nan")])
 def test_a_share_outside_0_to_1_is_refused(dataset: EmbeddedDataset, keep: float) -> None:
     with pytest.raises(ValueError, match="keep must be above 0 and at most 1"):
