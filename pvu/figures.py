@@ -111,19 +111,20 @@ def _colors(
         bar = _bar("uncertainty", [0, 50, 100], ["certain", "typical", "uncertain"])
         values = dataset.percentiles[rows]
         return {"color": values, "colorscale": SCALE, "cmin": 0, "cmax": 100, "colorbar": bar}, []
-    column = dataset.images[color_by].iloc[rows]
+    column = dataset.images[color_by]
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         with np.errstate(over="ignore"):  # beyond float32 is off the scale, whatever its value
-            values = column.to_numpy(np.float32)
+            values = column.iloc[rows].to_numpy(np.float32)
         return {"color": values, "colorscale": SCALE, "colorbar": _bar(_escape(color_by, 28), None, None)}, []
     names = np.array(["(none)" if pd.isna(value) else str(value) for value in column], dtype=object)
+    # Ranked over all images, drawn or not: a filter must not give a label another colour.
     ranked = [name for name, _ in Counter(names).most_common()]
     shown = ranked if len(ranked) <= len(COLORS) else ranked[: len(COLORS) - 1]
     palette = dict(zip(shown, COLORS, strict=False))
     legend = [(_escape(name, 28), color) for name, color in palette.items()]
     if len(ranked) > len(shown):
         legend.append((f"{len(ranked) - len(shown)} others", OTHER))
-    return {"color": [palette.get(name, OTHER) for name in names]}, legend
+    return {"color": [palette.get(name, OTHER) for name in names[rows]]}, legend
 
 
 def _bar(title: str, values: list[float] | None, words: list[str] | None) -> dict[str, object]:

@@ -155,6 +155,13 @@ def test_words_and_booleans_are_a_legend_with_the_most_frequent_first(
     assert len(figure.data[0].marker.color) == 12
 
 
+def test_a_label_keeps_its_colour_when_others_are_filtered_out(dataset: EmbeddedDataset) -> None:
+    names = legend(umap_map(dataset, color_by="label"))
+    rows = np.flatnonzero(dataset.labels == "owl")
+    figure = umap_map(dataset, color_by="label", rows=rows)
+    assert list(figure.data[0].marker.color) == [names["owl"]] * len(rows)
+
+
 def test_more_labels_than_colours_share_one_grey(tmp_path: Path) -> None:
     write_pictures(tmp_path / "many", [f"label{n:02d}/{i}.png" for n in range(20) for i in range(1 + (n < 5))])
     dataset = embed(tmp_path / "many", model=FakeEncoder(), workers=0)
