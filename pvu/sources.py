@@ -46,7 +46,7 @@ def find_images(root: Path, *, table: Path | None = None) -> pd.DataFrame:
 
     Labels come from the table if there is one (a CSV with the columns ``path`` and perhaps ``label``; its other columns
     are kept), else from the folder names where the tree is folder-per-label, else there are none. Hidden files and
-    folders are ignored.
+    folders are ignored, and links to folders listed, since they may lead in a circle.
 
     Args:
         root: an existing folder.
@@ -107,7 +107,8 @@ def _path_column(table: pd.DataFrame) -> str | None:
 def _files(root: Path, unread: list[OSError]) -> Iterator[Path]:
     for folder, subfolders, names in os.walk(root, onerror=unread.append):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and name != "__MACOSX")
-        for name in sorted(names):
+        linked = [name for name in subfolders if os.path.islink(os.path.join(folder, name))]
+        for name in sorted(names + linked):
             if not name.startswith(".") and name not in ("Thumbs.db", "desktop.ini"):
                 yield Path(folder, name)
 
@@ -122,6 +123,8 @@ def _describe(root: Path, path: Path) -> tuple[str, int, int, str | None]:
     if not _is_utf8(relative):
         return os.fsencode(relative).decode(errors="backslashreplace"), 0, 0, "its name is not valid UTF-8: rename it"
     if path.suffix.lower() not in EXTENSIONS:
+        if path.is_dir():
+            return f"{relative}/", 0, 0, "a link to a folder, which is not followed: embed that folder itself"
         return relative, 0, 0, f"not an image type that is read ({path.suffix or 'no extension'})"
     target = Path(os.path.realpath(path))  # unlike resolve(), it takes links that lead in a circle
     if path.is_symlink() and not (target.is_relative_to(root) or is_allowed(target)):

@@ -169,11 +169,12 @@ def test_a_link_that_leads_outside_is_not(photos: Path, tmp_path: Path, monkeypa
     assert error_of(photos) == {}
 
 
-def test_linked_folders_are_not_walked(photos: Path, tmp_path: Path) -> None:
+def test_linked_folders_are_listed_but_not_walked(photos: Path, tmp_path: Path) -> None:
     write_pictures(tmp_path / "outside", ["1.png"])
     (photos / "loop").symlink_to(photos)
     (photos / "away").symlink_to(tmp_path / "outside")
-    assert all(not path.startswith(("loop", "away")) for path in find_images(photos)["path"])
+    assert set(error_of(photos)) == {"loop/", "away/"}
+    assert all("a link to a folder" in reason for reason in error_of(photos).values())
 
 
 def test_broken_and_circular_links_are_listed(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
