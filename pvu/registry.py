@@ -104,6 +104,11 @@ def _require_timm_name(architecture: str, name: str) -> None:
             f"There is no model named {name!r}. Choose one of {', '.join(REGISTRY)}, any timm model name, "
             "or ARCHITECTURE@FILE for weights on this machine."
         )
+    try:
+        timm.get_pretrained_cfg(architecture, allow_unregistered=True)
+    except RuntimeError as error:  # the name is known, what stands behind its dot is not
+        known = ", ".join(timm.list_pretrained(f"{architecture.partition('.')[0]}.*")) or "none"
+        raise ModelError(f"There are no weights named {architecture!r}. timm knows: {known}.") from error
 
 
 def availability(spec: ModelSpec) -> tuple[bool, str]:

@@ -138,6 +138,12 @@ def test_architecture_at_file() -> None:
     assert own.preprocessing == REGISTRY["efficientnet-lite0"].preprocessing
 
 
+@pytest.mark.parametrize("name", ["resnet18.nonsense", "resnet18.nonsense@file.pth"])
+def test_a_name_without_such_weights_is_told_from_weights_that_cannot_be_downloaded(name: str) -> None:
+    with pytest.raises(ModelError, match=r"no weights named 'resnet18\.nonsense'\. timm knows: .*resnet18\.a1_in1k"):
+        resolve(name)
+
+
 @pytest.mark.parametrize("name", ["nonsense", "", "nonsense@file.pth", "../../etc", "resnet"])
 def test_an_unknown_name_says_which_there_are(name: str) -> None:
     with pytest.raises(
