@@ -138,6 +138,7 @@ def start_embed(source: str, model: str, table: str | None = None) -> Job:
                 stdout=log,
                 stderr=log,
                 cwd=Path(__file__).parents[1],
+                env={**os.environ, "PVU_HOME": str(home())},  # which may be relative to this process's folder
                 start_new_session=True,  # a Ctrl-C in the app's terminal stops the app, not the run
             )
     return job

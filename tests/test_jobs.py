@@ -47,10 +47,12 @@ class Started:
 
     def __init__(self) -> None:
         self.commands: list[list[str]] = []
+        self.homes: list[str] = []
         self.threads: list[threading.Thread] = []
 
-    def __call__(self, command: list[str], **_: Any) -> None:
+    def __call__(self, command: list[str], *, env: dict[str, str], **_: Any) -> None:
         self.commands.append(command)
+        self.homes.append(env["PVU_HOME"])
         thread = threading.Thread(target=jobs.run, args=(Path(command[-1]),))
         self.threads.append(thread)
         thread.start()
@@ -84,6 +86,15 @@ def test_a_job_ends_in_a_store(started: Started, photos: Path) -> None:
     (command,) = started.commands
     assert command == [sys.executable, "-m", "pvu.jobs", str(job.folder)]
     assert job.folder.is_relative_to(home() / "jobs")
+
+
+def test_a_relative_home_is_the_same_folder_in_the_job(
+    started: Started, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PVU_HOME", "here")
+    wait_for(start_embed(str(photos), "default"), "done")
+    assert started.homes == [str(tmp_path / "here")]
 
 
 def test_progress_comes_through(started: Started, make_photos: Callable[..., Path]) -> None:
