@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import streamlit as st
 
 from pvu.errors import BadImageError, PVUError
 from pvu.images import open_rgb, read_bytes, thumbnail_bytes
+from pvu.paths import is_allowed
 from pvu.store import EmbeddedDataset
 from pvu.ui.gallery import gallery_of
 from pvu.ui.text import plain
@@ -101,10 +103,11 @@ def _row_of_link() -> int | None:
 @st.cache_data(max_entries=64, show_spinner=False)
 def _from_row(version: str, row: int, _dataset: EmbeddedDataset) -> ChosenQuery:
     del version  # the key
-    try:
-        picture = thumbnail_bytes(open_rgb(read_bytes(_dataset.image_path(row)), at_least=800)[0], 800)
-    except BadImageError:
-        picture = _dataset.thumbnail(row)  # the original has moved; the thumbnail is what is left
+    path = _dataset.image_path(row)
+    picture = _dataset.thumbnail(row)
+    if is_allowed(path):  # the command line may have embedded a folder that the app may not read
+        with suppress(BadImageError):  # the original has moved; the thumbnail is what is left
+            picture = thumbnail_bytes(open_rgb(read_bytes(path), at_least=800)[0], 800)
     name = str(_dataset.images["path"].iloc[row])
     return ChosenQuery(row, None, picture, float(_dataset.uncertainty[row]), name)
 

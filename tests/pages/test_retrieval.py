@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pvu.images import Preprocessing
+from pvu.images import Preprocessing, read_bytes
 from pvu.store import EmbeddedDataset
 from tests.fakes import FakeEncoder, picture
 from tests.pages.conftest import App
@@ -88,6 +88,20 @@ def test_a_chosen_picture_is_searched_with(app: App, make_dataset: Make) -> None
     assert app.texts("subheader")[0] == dataset.labels[row]
     assert app.galleries.rows("all") == dataset.search(row, 12)["row"].tolist()
     assert row not in app.galleries.rows("all") + app.galleries.rows("filtered")
+
+
+def test_originals_outside_the_allowed_folders_are_not_read(
+    app: App, make_dataset: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = make_dataset()
+    read: list[object] = []
+    monkeypatch.setattr("pvu.ui.querying.read_bytes", lambda path: read.append(path) or read_bytes(path))
+    monkeypatch.setenv("PVU_ROOTS", str(dataset.source / "elsewhere"))
+    open_query(app, dataset, 2)
+    assert read == []
+    monkeypatch.setenv("PVU_ROOTS", str(dataset.source))
+    open_query(app, dataset, 3)
+    assert read == [dataset.image_path(3)]
 
 
 def test_the_slider_decides_what_is_hidden(app: App, make_dataset: Make) -> None:
