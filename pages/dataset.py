@@ -54,8 +54,8 @@ def overview(dataset: EmbeddedDataset) -> None:
         st.plotly_chart(uncertainty_histogram(dataset), key="histogram", config={"displayModeBar": False})
     else:
         st.warning(
-            f"The model {dataset.manifest['model']} has no uncertainty head, so the map and the search work, but "
-            "nothing can be said about uncertainty. Choose the default model, or train a head for this one: see "
+            f"The model {plain(dataset.manifest['model'])} has no uncertainty head, so the map and the search work, "
+            "but nothing can be said about uncertainty. Choose the default model, or train a head for this one: see "
             "training/README.md.",
             icon=":material/help:",
         )
