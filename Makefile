@@ -54,7 +54,7 @@ weights: $(RUNTIME)
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "pvu needs Python 3.11 or newer, \
 	this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(RUNTIME): | $(PY)
 	@echo "Installing what pvu needs into $(VENV) (once, some minutes)"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
@@ -23,14 +25,15 @@ def _figure(
     color_by: str,
     low: float,
     high: float,
-    kept: tuple[int, ...] | None,
+    kept_digest: str,
+    _kept: np.ndarray,
     _dataset: EmbeddedDataset,
     _shown: np.ndarray,
 ) -> go.Figure:
-    del version, low, high  # parts of the key
+    del version, low, high, kept_digest  # the key: hashing long arrays would take longer than drawing them
     rows = np.flatnonzero(_shown)
     rows = rows[map_rows(len(rows))]
-    return umap_map(_dataset, color_by=color_by, rows=rows, selected=None if kept is None else np.array(kept))
+    return umap_map(_dataset, color_by=color_by, rows=rows, selected=_kept if len(_kept) else None)
 
 
 def main() -> None:
@@ -88,10 +91,10 @@ def draw(dataset: EmbeddedDataset, color_by: str, low: float, high: float, shown
     view = (dataset.version, color_by, low, high, st.session_state.get("map_cleared", 0))
     key = f"map_{abs(hash(view))}"
     if st.session_state.get("map_view", (None, None))[0] != view or key not in st.session_state:
-        rows = selection(dataset)
-        st.session_state["map_view"] = (view, tuple(int(row) for row in rows) if len(rows) else None)
+        st.session_state["map_view"] = (view, selection(dataset))
     kept = st.session_state["map_view"][1]
-    figure = _figure(dataset.version, color_by, low, high, kept, dataset, shown)
+    digest = hashlib.blake2b(kept.tobytes(), digest_size=8).hexdigest()
+    figure = _figure(dataset.version, color_by, low, high, digest, kept, dataset, shown)
 
     def on_select() -> None:
         set_selection(dataset, selected_rows(st.session_state[key], dataset.coords, shown))

@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,7 +72,6 @@ def assemble(
     atomic_write(building / "images.parquet", lambda file: pq.write_table(images, file))
     manifest = _manifest(full, encoder, root, extra, files)
     atomic_write(building / MANIFEST, lambda file: file.write(json.dumps(manifest, indent=1).encode()))
-    shutil.rmtree(building / "shards", ignore_errors=True)  # the manifest is there: nothing needs them any more
     commit(path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         StoreError: if it is missing, damaged, or of another schema.
     """
     try:
-        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
+        manifest: dict[str, Any] = json.loads(_manifest_text(path))
     except FileNotFoundError:
         raise StoreError(f"There is no store at {path}.") from None
     except (OSError, json.JSONDecodeError) as error:
@@ -41,6 +42,17 @@ def read_manifest(path: Path) -> dict[str, Any]:
             "Embed the folder again."
         )
     return manifest
+
+
+def _manifest_text(path: Path) -> str:
+    for _ in range(20):
+        try:
+            return (path / MANIFEST).read_text()
+        except FileNotFoundError:
+            if not path.with_name(path.name + ".old").exists():
+                break
+            time.sleep(0.01)  # between the two renames of a commit there is no store, for an instant
+    return (path / MANIFEST).read_text()
 
 
 def find_stores(source: Path | None = None, *, model: str | None = None) -> list[Path]:
@@ -73,6 +85,7 @@ def commit(path: Path) -> None:
     if path.exists():
         os.replace(path, old)
     os.replace(partial_path(path), path)
+    _remove(path / "shards")  # the manifest is there: nothing needs them any more
     _remove(old)
 
 

@@ -255,9 +255,11 @@ def _as_query(dataset: EmbeddedDataset, query: str) -> str | int:
 
 
 def _print_search(dataset: EmbeddedDataset, asked: dict[str, Any], results: list[dict[str, Any]]) -> None:
+    from pvu.store import WARN_ABOVE
+
     print(f"Query: {asked['path']}")
     if asked["percentile"] is not None:
-        warning = ". Its results may well be wrong." if asked["percentile"] > 90 else "."
+        warning = ". Its results may be of little use." if asked["percentile"] >= WARN_ABOVE else "."
         print(f"As uncertain as or more than {asked['percentile']:.0f} % of {dataset.name}{warning}")
     if not results:
         print("No image passes the filter.")

@@ -272,6 +272,9 @@ def to_results(keys: Sequence[Key], outcomes: Sequence[Outcome], z: np.ndarray, 
             results.append(Result(*key, error=outcome))
             continue
         embedding, uncertainty = next(encoded)
+        if not np.isfinite(embedding).all() or (u is not None and not np.isfinite(uncertainty)):
+            results.append(Result(*key, error="the model gave no finite numbers for it"))
+            continue
         results.append(
             Result(
                 *key,

@@ -11,7 +11,7 @@ import timm
 
 from pvu.errors import ModelError
 from pvu.images import Preprocessing
-from pvu.paths import home
+from pvu.paths import home, typed_path
 
 WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT = "efficientnet-lite0"
@@ -83,7 +83,10 @@ def resolve(name: str) -> ModelSpec:
     if name == "default":
         return resolve(DEFAULT)
     if "@" in name:
-        base, _, location = name.partition("@")
+        base, _, file = name.partition("@")
+        # Absolute, since a store remembers the name, and is opened from other folders than it was made in.
+        location = str(typed_path(file).resolve())
+        name = f"{base}@{location}"
         known = REGISTRY.get(base)
         architecture = known.architecture if known else base
         _require_timm_name(architecture, name)

@@ -19,7 +19,7 @@ TABLE_NAMES = ("labels.csv", "metadata.csv", "images.csv")
 # Columns of a store that a CSV's own columns must not overwrite.
 RESERVED = frozenset(
     {"row", "path", "label", "width", "height", "bytes", "mtime_ns", "content_hash", "status", "error", "uncertainty"}
-    | {"thumb_offset", "thumb_bytes", "similarity"}
+    | {"thumb_offset", "thumb_bytes", "similarity", "percentile", "map_x", "map_y"}
 )
 # Share of the images that must lie at one depth for their folders to be taken as labels: a few strays do not decide.
 _LABEL_DEPTH_SHARE = 0.9
@@ -32,6 +32,8 @@ def resolve_source(source: str | os.PathLike[str]) -> Path:
         PVUError: if there is nothing at the path, or it is neither a folder nor a .zip.
     """
     path = typed_path(source)
+    if not _is_utf8(str(path)):
+        raise SourceError(f"The name of {os.fsencode(path)!r} is not valid UTF-8. Rename it.")
     if path.is_dir():
         return path.resolve()
     if path.is_file() and path.suffix.lower() == ".zip":
@@ -85,15 +87,21 @@ def _table_in(root: Path) -> Path | None:
     """A CSV of one of the usual names that has a column of paths; any other CSV is just a file that is no image."""
     for name in TABLE_NAMES:
         path = root / name
-        if path.is_file() and _path_column(_read_table(path, nrows=0)):
+        if path.is_file() and not _leads_outside(root, path) and _path_column(_read_table(path, nrows=0)):
             return path.resolve()
     return None
 
 
 def _read_table(path: Path, *, nrows: int | None = None) -> pd.DataFrame:
-    """A CSV with its label as text ("7" and "007" are two), and each column of one type. An empty file has none."""
+    """A CSV with its label as text, and each other column of one type. An empty file has no columns."""
     try:
-        return pd.read_csv(path, nrows=nrows, encoding="utf-8-sig", dtype={"label": str}, low_memory=False)
+        table = pd.read_csv(path, nrows=nrows, encoding="utf-8-sig", low_memory=False)
+        if "label" in table:
+            # "7" and "007" are two labels, and "None" and "NA" are labels too: only an empty field is none.
+            written = {"usecols": ["label"], "dtype": str, "keep_default_na": False}
+            text = pd.read_csv(path, nrows=nrows, encoding="utf-8-sig", **written)["label"]
+            table["label"] = pd.Series([label.strip() or None for label in text], dtype=object)
+        return table
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
@@ -126,14 +134,18 @@ def _describe(root: Path, path: Path) -> tuple[str, int, int, str | None]:
         if path.is_dir():
             return f"{relative}/", 0, 0, "a link to a folder, which is not followed: embed that folder itself"
         return relative, 0, 0, f"not an image type that is read ({path.suffix or 'no extension'})"
-    target = Path(os.path.realpath(path))  # unlike resolve(), it takes links that lead in a circle
-    if path.is_symlink() and not (target.is_relative_to(root) or is_allowed(target)):
+    if _leads_outside(root, path):
         return relative, 0, 0, "a link that leads outside the folder"
     try:
         stat = path.stat()
     except OSError as error:
         return relative, 0, 0, f"cannot be read ({error.strerror or error})"
     return relative, stat.st_size, stat.st_mtime_ns, "empty file" if stat.st_size == 0 else None
+
+
+def _leads_outside(root: Path, path: Path) -> bool:
+    target = Path(os.path.realpath(path))  # unlike resolve(), it takes links that lead in a circle
+    return path.is_symlink() and not (target.is_relative_to(root) or is_allowed(target))
 
 
 def _is_utf8(name: str) -> bool:
@@ -170,8 +182,7 @@ def _join_table(files: pd.DataFrame, root: Path, table: Path) -> pd.DataFrame:
     listed = listed.rename(columns={column: "path"})
     listed["path"] = [_relative(str(path), root) for path in listed["path"]]
     listed = listed.drop_duplicates("path", keep="last")
-    clashes = {name: f"{name}_from_table" for name in listed.columns if name in RESERVED - {"path", "label"}}
-    listed = listed.rename(columns=clashes)
+    listed = listed.rename(columns=_free_names(list(listed.columns)))
     if "label" in listed:
         labels = listed["label"]
         listed["label"] = [None if pd.isna(label) else str(label) for label in labels]
@@ -185,6 +196,17 @@ def _join_table(files: pd.DataFrame, root: Path, table: Path) -> pd.DataFrame:
     missing = pd.DataFrame({"path": absent, "bytes": 0, "mtime_ns": 0, "label": None})
     missing["error"] = f"listed in {table.name}, but not in the folder"
     return pd.concat([joined, missing], ignore_index=True)
+
+
+def _free_names(columns: list[str]) -> dict[str, str]:
+    """New names for a table's columns that would overwrite a store's own."""
+    renamed: dict[str, str] = {}
+    for name in columns:
+        if name in RESERVED - {"path", "label"}:
+            renamed[name] = f"{name}_from_table"
+            while renamed[name] in columns:
+                renamed[name] += "_"
+    return renamed
 
 
 def _relative(path: str, root: Path) -> str:

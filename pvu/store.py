@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pvu.index import SearchIndex
     from pvu.models import Model
 
+WARN_ABOVE = 80
+"""Percentile from which a query is called uncertain: the paper's Pets experiment keeps the most certain 80 to 90 %."""
 Query = int | np.integer | str | os.PathLike[str] | Image.Image | np.ndarray
 
 

@@ -537,3 +537,19 @@ def test_a_home_that_cannot_be_written_to_is_one_sentence(
     monkeypatch.setenv("PVU_HOME", str(tmp_path / "file"))
     with pytest.raises(StoreError, match=r"cannot be written to .*Set PVU_HOME"):
         run(photos)
+
+
+def test_an_image_without_finite_numbers_is_left_out_alone(photos: Path) -> None:
+    class Odd(FakeEncoder):
+        def encode(self, images: np.ndarray, /) -> tuple[np.ndarray, np.ndarray | None]:
+            z, u = super().encode(images)
+            if u is not None and not self.batches[:-1]:
+                u[1] = np.nan
+                z[2] = np.nan
+            return z, u
+
+    dataset = run(photos, Odd()).dataset
+    assert dataset.failed["error"].tolist() == ["the model gave no finite numbers for it"] * 2
+    assert dataset.has_uncertainty
+    assert np.isfinite(dataset.uncertainty).all()
+    assert np.isfinite(dataset.embeddings).all()

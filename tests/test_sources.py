@@ -329,3 +329,28 @@ def test_the_hash_changes_with_anything_that_a_store_shows(photos: Path) -> None
     touched = table_hash(find_images(photos))
     (photos / "dog" / "0.png").unlink()
     assert len({first, labelled, extended, touched, table_hash(find_images(photos))}) == 5
+
+
+def test_labels_are_taken_as_written(tmp_path: Path) -> None:
+    write_pictures(tmp_path, [f"{index}.png" for index in range(5)])
+    labels = ["None", "NA", "007", "", "nan"]
+    rows = "".join(f"{index}.png,{label}\n" for index, label in enumerate(labels))
+    (tmp_path / "labels.csv").write_text(f"path,label\n{rows}")
+    assert find_images(tmp_path)["label"].tolist() == ["None", "NA", "007", None, "nan"]
+
+
+def test_columns_that_would_overwrite_ours_get_a_free_name(tmp_path: Path) -> None:
+    write_pictures(tmp_path, ["a.png"])
+    (tmp_path / "labels.csv").write_text("path,width,width_from_table,percentile\na.png,1,2,3\n")
+    found = find_images(tmp_path)
+    assert found[["width_from_table_", "width_from_table", "percentile_from_table"]].iloc[0].tolist() == [1, 2, 3]
+
+
+def test_a_table_that_is_a_link_to_elsewhere_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PVU_ROOTS", str(tmp_path / "photos"))
+    write_pictures(tmp_path / "photos", ["a.png", "b.png"])
+    (tmp_path / "secret.csv").write_text("path,label\na.png,secret\n")
+    (tmp_path / "photos" / "labels.csv").symlink_to(tmp_path / "secret.csv")
+    found = find_images(tmp_path / "photos")
+    assert found["label"].isna().all()
+    assert "labels.csv" in found.loc[found["error"].notna(), "path"].tolist()

@@ -247,7 +247,7 @@ def _metadata(config: Config, trained: Trained, checks: Validation, command: str
         "command": command,
         "epoch": trained.epoch,
         "measured": {name: round(value, 4) for name, value in trained.history[trained.epoch - 1].items()},
-        # Of u on whole held-out upstream pictures: what the app gives percentiles by.
+        # Of u on whole held-out upstream pictures: percentiles that do not depend on one data set.
         "reference_quantiles": [float(q) for q in np.quantile(u, np.linspace(0, 1, 101))],
     }
 

@@ -12,13 +12,11 @@ import streamlit as st
 from pvu.errors import BadImageError, PVUError
 from pvu.images import open_rgb, read_bytes, thumbnail_bytes
 from pvu.paths import is_allowed
-from pvu.store import EmbeddedDataset
+from pvu.store import WARN_ABOVE, EmbeddedDataset
 from pvu.ui.gallery import gallery_of
 from pvu.ui.text import plain
 
 SHOWN = 16
-# The paper finds queries above this percentile answered clearly worse (its Pets experiment keeps 80 to 90 %).
-WARN_ABOVE = 80
 _PARAM = "query"
 
 
