@@ -59,6 +59,7 @@ $(PY):
 $(RUNTIME): | $(PY)
 	@echo "Installing what pvu needs into $(VENV) (once, some minutes)"
 	$(PIP) -r requirements.txt
+	$(PIP) --no-deps --editable .
 	@rm -f $(VENV)/.runtime-* && touch $@
 
 $(DEV): | $(PY)

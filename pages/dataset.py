@@ -6,12 +6,13 @@ import numpy as np
 import streamlit as st
 
 from pvu.figures import uncertainty_histogram
+from pvu.progress import counted
 from pvu.store import EmbeddedDataset
 from pvu.ui.gallery import gallery_of
 from pvu.ui.intake import choose_source
 from pvu.ui.runs import show_run, watched_job
 from pvu.ui.state import PAGES, close_store, current_dataset, enter_through_app, search_with
-from pvu.ui.text import counted, plain
+from pvu.ui.text import plain
 
 SHOWN = 12
 
@@ -89,10 +90,10 @@ def extremes(dataset: EmbeddedDataset) -> None:
     order = np.argsort(dataset.uncertainty, kind="stable")
     left, right = st.columns(2, gap="large")
     with left:
-        st.markdown("**Most certain**: clear, whole, in focus")
+        st.markdown("**Most certain**: usually clear, whole and in focus")
         certain = gallery_of(dataset, order[:SHOWN], key="certain", width=104)
     with right:
-        st.markdown("**Most uncertain**: worth a look before you train or search with them")
+        st.markdown("**Most uncertain**: usually blurred, dark, cropped or ambiguous")
         uncertain = gallery_of(dataset, order[::-1][:SHOWN], key="uncertain", width=104)
     st.caption(
         "Under each image: the share of this data set that is at most as uncertain. Click one to search with it."

@@ -8,12 +8,13 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
+from pvu.export import export_table
 from pvu.figures import MAP_LIMIT, UNCERTAINTY, map_rows, umap_map
+from pvu.progress import counted
 from pvu.store import EmbeddedDataset
 from pvu.ui.gallery import paged_gallery
 from pvu.ui.selecting import selected_rows
 from pvu.ui.state import enter_through_app, require_dataset, search_with, selection, set_selection
-from pvu.ui.text import counted
 
 _NAMES = {UNCERTAINTY: "uncertainty", "label": "label", "width": "width (pixels)", "height": "height (pixels)"}
 _ORDERS = ("uncertain first", "certain first")
@@ -135,6 +136,16 @@ def side(dataset: EmbeddedDataset, shown: np.ndarray) -> None:
         rows = rows[np.argsort(direction * dataset.uncertainty[rows], kind="stable")]
     clicked = paged_gallery(dataset, rows, key="map_gallery")
     st.caption("Click an image to search with it.")
+    st.download_button(
+        f"Download {counted(len(rows), 'row')} as CSV",
+        data=lambda: export_table(dataset).iloc[rows].to_csv(index=False),
+        file_name=f"{dataset.name}.csv",
+        mime="text/csv",
+        icon=":material/download:",
+        disabled=len(rows) == 0,
+        on_click="ignore",
+        help="Original paths, labels, uncertainties and all columns of these images, in this order.",
+    )
     if clicked is not None:
         search_with(clicked)
 

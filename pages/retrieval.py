@@ -28,6 +28,8 @@ def main() -> None:
     with settings:
         label = query.label(dataset)
         st.subheader(plain(label or query.name), anchor=False)
+        if label:
+            st.caption(plain(query.name))
         show_uncertainty(dataset, query)
         hide, k = controls(dataset)
     compare(dataset, query, hide, k)
@@ -79,9 +81,8 @@ def heading(title: str, results: pd.DataFrame, label: str | None) -> None:
     share = precision(results, label)
     st.subheader(title, anchor=False)
     if share is not None:
-        st.markdown(
-            f"Precision@{len(results)}: **{share:.0%}**", help="The share of these results that have the query's label."
-        )
+        text = f"Precision@{len(results)}: **{100 * share:.0f} %**"
+        st.markdown(text, help="The share of these results that have the query's label.")
 
 
 def summary(dataset: EmbeddedDataset, removed: int, hide: int) -> str:
@@ -90,9 +91,25 @@ def summary(dataset: EmbeddedDataset, removed: int, hide: int) -> str:
         return f"{numbers} This model has no uncertainty head, so both sides are the same."
     if hide == 0:
         return f"{numbers} Nothing is hidden yet: move the slider."
+    if len(dataset) < 2:
+        return "There is no other image to compare with."
     if removed == 0:
         return f"{numbers} None of these results is among the most uncertain {hide} %, so both sides agree."
     return f"{numbers} {removed} of the results on the left are hidden on the right; others moved up in their place."
+
+
+def verdict(recalls: dict[str, np.ndarray], hide: int) -> str:
+    """What the curve says at the slider's place (or the nearest one that was measured), in words."""
+    place = int(np.abs(np.array(KEEPS) - (1 - hide / 100)).argmin())
+    before = 100 * recalls["queries"][0]
+    if place == 0:
+        return f"With every image, the most similar one has the query's label in **{before:.1f} %** of the cases."
+    changes = ", ".join(
+        f"{part} **{100 * values[place]:.1f} %** ({100 * values[place] - before:+.1f})"
+        for part, values in recalls.items()
+    )
+    left_out = 100 - 100 * KEEPS[place]
+    return f"Recall@1 is {before:.1f} % with every image. Without the most uncertain {left_out:.0f} %: {changes}."
 
 
 @st.cache_data(max_entries=8, show_spinner="Searching with every image …")
@@ -107,7 +124,9 @@ def whole_set(dataset: EmbeddedDataset, hide: int) -> None:
     if reason is not None:
         st.info(plain(reason), icon=":material/label:")
         return
-    figure = kept_figure(np.array(KEEPS), _recalls(dataset.version, dataset), marked=1 - hide / 100)
+    recalls = _recalls(dataset.version, dataset)
+    st.markdown(verdict(recalls, hide))
+    figure = kept_figure(np.array(KEEPS), recalls, marked=1 - hide / 100)
     st.plotly_chart(figure, key="kept", config={"displayModeBar": False})
     st.caption(
         "Recall@1: how often the most similar image has the query's label, when the most uncertain images are left out "

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 from pvu.catalog import MANIFEST, SCHEMA, commit, partial_path
 from pvu.errors import SourceError
 from pvu.neighbors import nearest_neighbors
+from pvu.paths import home
 from pvu.progress import Progress, ProgressCallback
 from pvu.projection import project
 from pvu.shards import Key, Result, atomic_write, read_shards
@@ -175,13 +177,20 @@ def _with_labels(table: pd.DataFrame, files: pd.DataFrame, extra: list[str]) -> 
     return joined.astype({**types, "thumb_bytes": np.int32, "bytes": np.int64, "mtime_ns": np.int64})
 
 
+def display_name(root: Path) -> str:
+    """The folder's name; for an upload without the hash that keeps uploads apart."""
+    if root.parent == home() / "sources":
+        return re.sub(r"-[0-9a-f]{12}$", "", root.name)
+    return root.name
+
+
 def _manifest(
     table: pd.DataFrame, encoder: Encoder, root: Path, extra: list[str], files: pd.DataFrame
 ) -> dict[str, Any]:
     ok = table["status"] == "ok"
     return {
         "schema": SCHEMA,
-        "name": root.name,
+        "name": display_name(root),
         "source": str(root),
         "model": encoder.name,
         "fingerprint": encoder.fingerprint,

@@ -200,14 +200,14 @@ def _embed_result(report: Report) -> dict[str, Any]:
 
 
 def _print_embed(report: Report) -> None:
-    from pvu.progress import format_seconds
+    from pvu.progress import counted, format_seconds
 
     dataset = report.dataset
     speed = f", {report.images_per_second:.0f} images/s" if report.images_per_second else ""
     reused = f", {report.reused:,} of them from before" if report.reused else ""
-    print(f"{dataset.name}: {len(dataset):,} images{reused} ({format_seconds(report.seconds)}{speed}).")
+    print(f"{dataset.name}: {counted(len(dataset), 'image')}{reused} ({format_seconds(report.seconds)}{speed}).")
     if len(dataset.failed):
-        print(f"{len(dataset.failed):,} files were left out:")
+        print(f"Left out, {counted(len(dataset.failed), 'file')}:")
         for row in dataset.failed.head(LISTED_FAILURES).itertuples():
             print(f"  {row.path}: {row.error}")
         if len(dataset.failed) > LISTED_FAILURES:
@@ -260,9 +260,9 @@ def _print_search(dataset: EmbeddedDataset, asked: dict[str, Any], results: list
     print(f"Query: {asked['path']}")
     if asked["percentile"] is not None:
         warning = ". Its results may be of little use." if asked["percentile"] >= WARN_ABOVE else "."
-        print(f"As uncertain as or more than {asked['percentile']:.0f} % of {dataset.name}{warning}")
+        print(f"At least as uncertain as {asked['percentile']:.0f} % of {dataset.name}{warning}")
     if not results:
-        print("No image passes the filter.")
+        print("No other image passes the filter." if len(dataset) > 1 else "There is no other image.")
         return
     print(f"{'similarity':>10}  {'uncertainty':>11}  {'label':20}  path")
     for row in results:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -132,6 +133,7 @@ def _start_worker() -> None:
     # The model, not the decoding, is the bottleneck: it gets the core first when both want it.
     if hasattr(os, "nice"):
         os.nice(5)
+    warnings.simplefilter("ignore")  # of odd EXIF data in a file that decodes all the same
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -23,7 +23,7 @@ from pvu.errors import SourceError
 from pvu.images import open_rgb, read_bytes
 from pvu.paths import home
 
-RECIPE = 1
+RECIPE = 2
 """Raise it whenever a picture would come out differently: folders of an older recipe are made again."""
 
 PHOTOGRAPHS = {
@@ -192,8 +192,8 @@ def _noise(picture: Image.Image, strength: float, rng: np.random.Generator) -> I
 
 
 def _dim(picture: Image.Image, strength: float, _: np.random.Generator) -> Image.Image:
-    """Underexposed: up to five stops, 1/32 of the light, after which 8 bits hold few shades."""
-    return ImageEnhance.Brightness(picture).enhance(0.5 ** (5 * strength))
+    """Underexposed: up to three and a half stops, a twelfth of the light; darker ones a screen shows as black."""
+    return ImageEnhance.Brightness(picture).enhance(0.5 ** (3.5 * strength))
 
 
 def _occlude(picture: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:

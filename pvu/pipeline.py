@@ -141,7 +141,8 @@ def embed_with_report(
                 f"The disk is full: {path.parent} has {shutil.disk_usage(path.parent).free / 2**20:.0f} MiB left. "
                 "Finished images are kept; free some space and start again."
             ) from error
-    return Report(EmbeddedDataset(path), run.computed, run.reused, time.monotonic() - start, run.images_per_second)
+    dataset = EmbeddedDataset(path)
+    return Report(dataset, run.computed, len(dataset) - run.succeeded, time.monotonic() - start, run.images_per_second)
 
 
 def _load(model: str | Encoder) -> Encoder:
@@ -185,7 +186,7 @@ class _Run:
         self.files, self.root, self.encoder, self.path = files, root, encoder, path
         self.report, self.should_stop = report, should_stop
         self.shards = partial_path(path) / "shards"
-        self.computed = self.reused = self.news = 0
+        self.computed = self.reused = self.news = self.succeeded = 0
         self.images_per_second = 0.0
         recover(path)
         self.previous = EmbeddedDataset(path) if (path / MANIFEST).is_file() else None
@@ -203,13 +204,14 @@ class _Run:
         if not todo:
             return
         writer = ShardWriter(self.shards, SHARD_SIZE)
-        timer = PhaseTimer("images", len(todo), self.report)
+        timer = PhaseTimer("images", len(keys), self.report, already=self.reused)
         start = time.monotonic()
         try:
             for results in self._results(todo, workers):
                 for result in results:
                     writer.add(result)
                 self.computed += len(results)
+                self.succeeded += sum(result.error is None for result in results)
                 self.news += sum(result.error is None or result.key not in again for result in results)
                 timer.step(len(results), sum(result.error is not None for result in results))
                 if self.should_stop():

@@ -58,19 +58,20 @@ class PhaseTimer:
         phase: a key of PHASES.
         total: images in it.
         report: gets a Progress at every step.
+        already: images of the total that an earlier run has finished; they say nothing about the speed.
     """
 
-    def __init__(self, phase: str, total: int, report: ProgressCallback) -> None:
-        self._phase, self._total, self._report = phase, total, report
+    def __init__(self, phase: str, total: int, report: ProgressCallback, *, already: int = 0) -> None:
+        self._phase, self._total, self._report, self._already = phase, total, report, already
         self._start = time.monotonic()
-        self._done = self._failed = 0
-        report(Progress(phase, 0, total))
+        self._done, self._failed = already, 0
+        report(Progress(phase, already, total))
 
     def step(self, done: int, failed: int = 0) -> None:
         """Count more images as finished."""
         self._done += done
         self._failed += failed
-        speed = self._done / max(time.monotonic() - self._start, 1e-9)
+        speed = (self._done - self._already) / max(time.monotonic() - self._start, 1e-9)
         left = (self._total - self._done) / speed if speed else float("nan")
         self._report(Progress(self._phase, self._done, self._total, speed, left, self._failed))
 
@@ -83,3 +84,8 @@ def format_seconds(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def counted(count: int, noun: str) -> str:
+    """ "1 image", "2,000 images"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -62,7 +62,7 @@ _SPECS = (
             architecture=f"vit_{size}_patch16_224.augreg_in21k",
             source="hub",
             licence=_AUGREG_LICENCE,
-            note=f"The paper's ViT-{letter}, downloaded on first use. Its head comes from the authors or training/.",
+            note=f"The paper's ViT-{letter}, downloaded on first use. ",
         )
         for size, letter in (("tiny", "Ti"), ("small", "S"), ("base", "B"), ("large", "L"))
     ),

@@ -12,9 +12,10 @@ from pvu.errors import PVUError
 from pvu.images import EXTENSIONS
 from pvu.jobs import DEMO
 from pvu.paths import allowed_roots, is_allowed, typed_path
+from pvu.progress import counted
 from pvu.registry import REGISTRY, availability, resolve
 from pvu.ui.runs import start
-from pvu.ui.text import counted, plain
+from pvu.ui.text import plain
 
 _OTHER = "another timm model …"
 
@@ -97,6 +98,8 @@ def _checked(text: str, what: str) -> Path:
     if not text.strip():
         raise PVUError(f"Give the path of a {what}.")
     path = typed_path(text.strip())
+    if not path.is_absolute():
+        raise PVUError(f"{path} is not a full path. Give the whole way to the {what}, from / on.")
     if not is_allowed(path):
         roots = ", ".join(str(root) for root in allowed_roots()[:-1])
         raise PVUError(

@@ -64,7 +64,8 @@ def show_run(job: jobs.Job) -> None:
     show = st.info if status.state == "cancelled" else st.error
     show(plain(status.message))
     again, back, _ = st.columns([1, 1, 3])
-    if again.button("Start again", type="primary", width="stretch", key="resume"):
+    word = "Go on" if status.state in ("cancelled", "crashed") else "Try again"
+    if again.button(word, type="primary", width="stretch", key="resume"):
         arguments = job.arguments
         start(arguments["source"], arguments["model"], arguments["table"])
     if back.button("Choose other images", width="stretch", key="back"):

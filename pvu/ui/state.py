@@ -12,8 +12,9 @@ import streamlit as st
 
 from pvu.catalog import find_stores, read_manifest, stores_folder
 from pvu.errors import PVUError, StoreError
+from pvu.progress import counted
 from pvu.store import EmbeddedDataset
-from pvu.ui.text import counted, plain
+from pvu.ui.text import plain
 
 _STORE = "pvu_store"
 _PARAM = "dataset"

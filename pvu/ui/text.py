@@ -13,8 +13,3 @@ def plain(text: object) -> str:
     A label such as ``![](https://example.org/x.png)`` in somebody else's table would make the browser fetch it.
     """
     return _SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
-
-
-def counted(count: int, noun: str) -> str:
-    """ "1 image", "2,000 images"."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -323,7 +323,7 @@ def test_a_cancelled_run_says_what_it_keeps_and_goes_on(tab: Tab, server: Server
     kept, total = (int(number) for number in re.search(r"after (\d+) of (\d+) images", message).groups())  # type: ignore[union-attr]
     assert 0 < kept < total == 320
     tab.shoot("15-cancelled")
-    tab.page.get_by_role("button", name="Start again").click()
+    tab.page.get_by_role("button", name="Go on").click()
     tab.see("The most certain and the most uncertain", seconds=150)
     assert tab.headings(1) == ["many"]
     assert tab.page.locator("[data-testid=stMetricValue]").first.inner_text() == "320"

@@ -349,7 +349,7 @@ def test_a_cancelled_run_goes_on(app: App, job_now: list[dict[str, Any]], photos
     (job.folder / "status.json").write_text(json.dumps({"state": "cancelled", "message": "Kept: 5 of 12 images."}))
     app.run()
     assert app.texts("info") == ["Kept: 5 of 12 images."]
-    app.click("Start again")
+    app.click("Go on")
     app.run()
     assert len(job_now) == 1
     assert app.texts("title") == ["photos"]

@@ -125,7 +125,7 @@ def test_the_slider_decides_what_is_hidden(app: App, make_dataset: Make) -> None
     assert app.galleries.marks("filtered") == [other for other in filtered if other not in everything]
     assert "Without the most uncertain 50 %" in app.texts("subheader")
     same = np.mean([dataset.labels[other] == dataset.labels[row] for other in everything])
-    assert f"Precision@12: **{same:.0%}**" in app.texts("markdown")
+    assert f"Precision@12: **{100 * same:.0f} %**" in app.texts("markdown")
     app.test.slider(key="k").set_value(4).run()
     assert app.checked().galleries.rows("all") == everything[:4]
 

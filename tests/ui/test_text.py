@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from pvu.ui.text import counted, plain
+from pvu.progress import counted
+from pvu.ui.text import plain
 
 
 @pytest.mark.parametrize(
