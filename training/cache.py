@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -20,11 +19,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from pvu.errors import PVUError
 from pvu.images import Preprocessing
 from pvu.models import hash_weights, load_model
 from pvu.neighbors import normalized
 from training import shards, tasks
+from training.command import one_sentence
 from training.config import TASK_LOSSES, CacheConfig, load_config
 from training.data import UNLABELLED, SourceImage, list_images
 from training.shards import FACTS, Shard
@@ -189,23 +188,19 @@ class _Progress:
         print(f"{shard.name}: {self.done}/{self.total} views, {speed:.0f}/s, {left:.0f} s left", flush=True)
 
 
-def main() -> int:
-    """The command line. Exit code 2 and one sentence on bad input."""
+def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="training.cache", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("config", type=Path, help="the YAML configuration")
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds the sources")
     parser.add_argument("--out", type=Path, required=True, help="the cache's folder")
     parser.add_argument("--workers", type=int, default=2, help="decoding processes beside the model")
     arguments = parser.parse_args()
-    try:
+    with one_sentence():
         config = load_config(arguments.config)
         model = load_model(config.model)
         build_cache(config.cache, model, arguments.data, arguments.out, workers=arguments.workers)
-    except (PVUError, ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,7 +8,6 @@ Writes the numbers as JSON and prints them as Markdown. The protocol is that of 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,12 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pvu.errors import ModelError, PVUError
+from pvu.errors import ModelError
 from pvu.metrics import auroc, correct_at_1
 from pvu.models import Model, load_model
 from pvu.neighbors import nearest_neighbors
 from training.augment import Augmentation
+from training.command import one_sentence
 from training.data import SourceConfig, list_images
 from training.degradations import sweep
 from training.shards import write_json
@@ -173,8 +173,8 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    """The command line. Exit code 2 and one sentence on bad input."""
+def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="training.evaluate", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", default="default", help="a name of pvu's registry")
     parser.add_argument("--head", type=Path, help="another head's safetensors file")
@@ -182,16 +182,12 @@ def main() -> int:
     parser.add_argument("--sets", nargs="+", default=list(SETS), help="their names")
     parser.add_argument("--out", type=Path, required=True, help="where the numbers go, as JSON")
     arguments = parser.parse_args()
-    try:
+    with one_sentence():
         model = load_model(arguments.model, head=arguments.head)
         results = evaluate(model, arguments.data, arguments.sets)
         write_json(arguments.out, results)
-    except (PVUError, ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
     print(markdown(results))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

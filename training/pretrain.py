@@ -12,7 +12,6 @@ import argparse
 import copy
 import json
 import math
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +27,7 @@ from pvu.errors import PVUError
 from pvu.head import UncertaintyHead
 from training import shards, validation
 from training.cached import CachedViews, load_views, targets
+from training.command import one_sentence
 from training.config import Config, TrainConfig, load_config
 from training.losses import l2_loss, ranking_loss
 from training.validation import Validation
@@ -252,21 +252,17 @@ def _metadata(config: Config, trained: Trained, checks: Validation, command: str
     }
 
 
-def main() -> int:
-    """The command line. Exit code 2 and one sentence on bad input."""
+def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="training.pretrain", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("config", type=Path, help="the YAML configuration")
     parser.add_argument("--cache", type=Path, required=True, help="the folder that training.cache made")
     parser.add_argument("--out", type=Path, required=True, help="where the head goes")
     arguments = parser.parse_args()
     command = f"python -m training.pretrain {arguments.config.name} --cache CACHE --out DIR"
-    try:
+    with one_sentence():
         run(load_config(arguments.config), arguments.cache, arguments.out, command=command)
-    except (PVUError, ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

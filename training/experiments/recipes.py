@@ -14,17 +14,16 @@ was not trained on. Nothing downstream is read. The three folds:
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from pvu.errors import PVUError
 from pvu.metrics import auroc
 from pvu.neighbors import nearest_neighbors, normalized
 from training import validation
 from training.cached import CachedViews, load_views
+from training.command import one_sentence
 from training.config import Config, TrainConfig, load_config
 from training.pretrain import predict, train_head
 from training.shards import write_json
@@ -111,8 +110,8 @@ def judge(views: CachedViews, config: Config, train: TrainConfig, folds: list[Fo
     return numbers | {"rule": float(np.mean(list(numbers.values())))}
 
 
-def main() -> int:
-    """The command line. Exit code 2 and one sentence on bad input."""
+def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="training.experiments.recipes", description=(__doc__ or "").partition("\n")[0]
     )
@@ -120,7 +119,7 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, required=True, help="the folder that training.cache made")
     parser.add_argument("--out", type=Path, required=True, help="where the numbers go, as JSON")
     arguments = parser.parse_args()
-    try:
+    with one_sentence():
         config = load_config(arguments.config)
         views = load_views(arguments.cache, config.cache)
         folds = make_folds(views, [source.name for source in config.cache.sources])
@@ -129,11 +128,7 @@ def main() -> int:
             results[name] = judge(views, config, replace(config.train, **changes), folds)  # type: ignore[arg-type]
             write_json(arguments.out, results)
             print(name, " ".join(f"{key} {value:.3f}" for key, value in results[name].items()), flush=True)
-    except (PVUError, ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
