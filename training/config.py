@@ -129,6 +129,8 @@ def load_config(path: Path) -> Config:
     Raises:
         ValueError: naming the key, if one is unknown or missing, or a value is out of its range.
     """
+    if not path.is_file():
+        raise ValueError(f"There is no configuration at {path}. See training/configs/.")
     values = yaml.safe_load(path.read_text())
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold a mapping with model, cache and train.")
