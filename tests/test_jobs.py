@@ -217,8 +217,9 @@ def test_a_job_that_is_just_starting_is_given_time() -> None:
         assert [found.folder for found in active_jobs()] == [job.folder]
 
 
-@pytest.mark.usefixtures("started")
-def test_watchers_never_read_half_a_status(make_photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watchers_never_read_half_a_status(
+    started: Started, make_photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     written = 0
     write = jobs._write_status
 
@@ -236,9 +237,7 @@ def test_watchers_never_read_half_a_status(make_photos: Callable[..., Path], mon
     assert job.status().state == "done"
     assert reads > 20
     assert written > 3
-    deadline = time.monotonic() + 20  # the last status is written fifty times, and the first of them is "done" already
-    while list(job.folder.glob("*.tmp")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    started.join()  # the last status is written fifty times, and the first of them says "done" already
     assert list(job.folder.glob("*.tmp")) == []
 
 
