@@ -217,6 +217,7 @@ def test_a_search_with_and_without_the_uncertain_half(server: Server, new_tab: N
     assert left != right
     assert marked(tab, "removed") == [other for other in everything if demo.uncertainty[other] > limit]
     assert marked(tab, "added") == [other for other in filtered if other not in everything]
+    tab.page.get_by_text("Precision@12").nth(1).wait_for(timeout=30_000)
     assert tab.page.get_by_text("Precision@12").count() == 2
     tab.shoot("9-retrieval-50")
     tab.page.reload()
@@ -245,7 +246,9 @@ def test_a_new_picture_is_searched_with(tab: Tab, demo: EmbeddedDataset, tmp_pat
 
 def test_the_evaluation_shows_the_numbers_of_the_library(tab: Tab, demo: EmbeddedDataset) -> None:
     tab.open(link("evaluation", demo))
-    tab.see("Risk and coverage")
+    tab.see("Keeping the most certain")
+    tab.settle()
+    tab.page.locator(".js-plotly-plot").nth(1).wait_for(timeout=60_000)  # charts are drawn after their page has settled
     values = tab.page.locator("[data-testid=stMetricValue]").all_inner_texts()
     expected = evaluate(demo)
     assert values[0] == f"{expected.recall_at_1:.3f}"
