@@ -7,17 +7,18 @@ import math
 import numpy as np
 import streamlit as st
 
-from pvu.analysis import KEEPS, Evaluation, evaluate, recall_by_kept, why_not
+from pvu.analysis import KEEPS, Evaluation, evaluate, why_not
 from pvu.figures import kept_figure, risk_coverage_figure
 from pvu.store import EmbeddedDataset
+from pvu.ui.measures import kept_recalls
 from pvu.ui.state import PAGES, enter_through_app, require_dataset
 from pvu.ui.text import plain
 
 
 @st.cache_data(max_entries=4, show_spinner="Evaluating …")
-def _evaluate(version: str, _dataset: EmbeddedDataset) -> tuple[Evaluation, dict[str, np.ndarray]]:
+def _evaluate(version: str, _dataset: EmbeddedDataset) -> Evaluation:
     del version  # the key
-    return evaluate(_dataset), {part: recall_by_kept(_dataset, part) for part in ("gallery", "queries", "both")}
+    return evaluate(_dataset)
 
 
 def main() -> None:
@@ -28,7 +29,8 @@ def main() -> None:
         st.info(plain(reason), icon=":material/label:")
         st.page_link(PAGES["map"], label="The map needs no labels", icon=":material/scatter_plot:")
         return
-    evaluation, recalls = _evaluate(dataset.version, dataset)
+    evaluation = _evaluate(dataset.version, dataset)
+    recalls = kept_recalls(dataset.version, dataset)
     st.markdown(
         f"Each of {evaluation.images:,} images with one of {evaluation.labels:,} labels is a query: is "
         "its most similar other image of the same label? "

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from pvu.analysis import KEEPS, recall_by_kept, why_not
+from pvu.analysis import KEEPS, why_not
 from pvu.figures import kept_figure
 from pvu.store import EmbeddedDataset
 from pvu.ui.comparison import comparison_cards, precision
 from pvu.ui.gallery import gallery
+from pvu.ui.measures import kept_recalls
 from pvu.ui.querying import ChosenQuery, choose_query, show_query, show_uncertainty
 from pvu.ui.state import enter_through_app, require_dataset, search_with
 from pvu.ui.text import plain
@@ -112,19 +113,13 @@ def verdict(recalls: dict[str, np.ndarray], hide: int) -> str:
     return f"Recall@1 is {before:.1f} % with every image. Without the most uncertain {left_out:.0f} %: {changes}."
 
 
-@st.cache_data(max_entries=8, show_spinner="Searching with every image …")
-def _recalls(version: str, _dataset: EmbeddedDataset) -> dict[str, np.ndarray]:
-    del version  # the key
-    return {part: recall_by_kept(_dataset, part) for part in ("gallery", "queries", "both")}
-
-
 def whole_set(dataset: EmbeddedDataset, hide: int) -> None:
     st.subheader("Does hiding help on the whole data set?", anchor=False)
     reason = why_not(dataset)
     if reason is not None:
         st.info(plain(reason), icon=":material/label:")
         return
-    recalls = _recalls(dataset.version, dataset)
+    recalls = kept_recalls(dataset.version, dataset)
     st.markdown(verdict(recalls, hide))
     figure = kept_figure(np.array(KEEPS), recalls, marked=1 - hide / 100)
     st.plotly_chart(figure, key="kept", config={"displayModeBar": False})

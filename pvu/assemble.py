@@ -62,10 +62,10 @@ def assemble(
     embeddings = np.load(building / "embeddings.npy", mmap_mode="r")
     report(Progress("neighbors"))
     indices, similarities = _graph(embeddings)
-    _save(building / "neighbors.npz", lambda file: np.savez(file, indices=indices, similarities=similarities))
+    atomic_write(building / "neighbors.npz", lambda file: np.savez(file, indices=indices, similarities=similarities))
     report(Progress("map"))
     coords = project(embeddings, indices, similarities)
-    _save(building / "umap.npy", lambda file: np.save(file, coords))
+    atomic_write(building / "umap.npy", lambda file: np.save(file, coords))
     report(Progress("save"))
     failed = _failed(files, table)
     extra = [column for column in files if column not in ("path", "label", "bytes", "mtime_ns", "error")]
@@ -79,10 +79,6 @@ def assemble(
 
 def _keys(table: pd.DataFrame) -> list[Key]:
     return list(zip(table["path"], table["bytes"].tolist(), table["mtime_ns"].tolist(), strict=True))
-
-
-def _save(path: Path, write: Any) -> None:
-    atomic_write(path, write)
 
 
 def _write_images(building: Path, wanted: list[Key], previous: EmbeddedDataset | None, dim: int) -> pd.DataFrame:
@@ -112,7 +108,7 @@ def _write_images(building: Path, wanted: list[Key], previous: EmbeddedDataset |
     _require_one(table)
     good = (table["status"] == "ok").to_numpy()
     kept = matrix[good]
-    _save(building / "embeddings.npy", lambda file: np.save(file, kept))
+    atomic_write(building / "embeddings.npy", lambda file: np.save(file, kept))
     del matrix
     (building / "embeddings.all.npy").unlink()
     return pd.concat([table[good], table[~good]], ignore_index=True)

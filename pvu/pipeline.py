@@ -133,7 +133,7 @@ def embed_with_report(
         run = _Run(files, root, encoder, path, report, should_stop or (lambda: False))
         try:
             run.compute(workers if workers is not None else min(os.cpu_count() or 1, 8))
-            run.finish(source)
+            run.finish()
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
@@ -239,7 +239,7 @@ class _Run:
             outcomes = waiting.popleft()
             yield to_results(list(itertools.islice(keys, len(outcomes))), outcomes, z, u)
 
-    def finish(self, source: str | os.PathLike[str]) -> None:
+    def finish(self) -> None:
         """Put the store together, unless the one that is there says the same already."""
         if self.news == 0 and self.previous is not None and self._is_current(self.previous):
             shutil.rmtree(partial_path(self.path), ignore_errors=True)

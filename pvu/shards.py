@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -126,7 +127,7 @@ def shard_keys(folder: Path) -> set[Key]:
     return keys
 
 
-def atomic_write(path: Path, write: Callable[[pa.OSFile], object]) -> None:
+def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file so that a crash leaves the old one, the new one, or none, never half of one.
 
     Args:
