@@ -130,13 +130,16 @@ class Model:
         return torch.cat([self._represent(batch) for batch in batches])
 
     def _represent(self, pixels: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return self._forward(self.normalised(pixels)).float()
+
+    def normalised(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The backbone's input (B, 3, size, size) float32 from pixels (B, size, size, 3) uint8."""
         mean = torch.tensor(self.preprocessing.mean, device=self.device) * 255
         scale = 1 / (torch.tensor(self.preprocessing.std, device=self.device) * 255)
-        with torch.inference_mode():
-            batch = pixels.to(self.device, non_blocking=True)
-            # (B, H, W, C) viewed as (B, C, H, W) is channels_last already: no copy.
-            x = ((batch.float() - mean) * scale).permute(0, 3, 1, 2)
-            return self._forward(x).float()
+        batch = pixels.to(self.device, non_blocking=True)
+        # (B, H, W, C) viewed as (B, C, H, W) is channels_last already: no copy.
+        return ((batch.float() - mean) * scale).permute(0, 3, 1, 2)
 
     def logits(self, z: torch.Tensor) -> torch.Tensor:
         """The frozen classifier's logits (B, classes) for representations (B, D), in float32.

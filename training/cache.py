@@ -79,8 +79,8 @@ def build_cache(config: CacheConfig, model: Encoder, data: Path, out: Path, *, w
         shards.write_json(out / "images" / f"{name}.json", [[image.key, image.label] for image in listed])
     todo = [shard for shard in shards.plan_of(config, images) if not shards.is_done(out, shard)]
     whole: dict[str, WholePictures] = {}
-    progress = _Progress(sum(shard.stop - shard.start for shard in todo))
-    for shard, (pixels, changes) in _decoded(todo, images, config, model.preprocessing, workers):
+    progress = Progress(sum(shard.stop - shard.start for shard in todo))
+    for shard, (pixels, changes) in decoded_shards(todo, images, config, model.preprocessing, workers):
         z = model.represent(torch.from_numpy(pixels)).cpu().numpy()
         if shard.pass_index > 0 and shard.source not in whole:
             whole[shard.source] = _whole_pictures(out, shard.source, config, images)
@@ -106,7 +106,7 @@ def _hash_keys(images: list[SourceImage]) -> str:
     return hashlib.blake2b("\n".join(image.key for image in images).encode(), digest_size=16).hexdigest()
 
 
-def _decoded(
+def decoded_shards(
     todo: list[Shard],
     images: dict[str, list[SourceImage]],
     config: CacheConfig,
@@ -175,7 +175,7 @@ def _facts(
     return facts
 
 
-class _Progress:
+class Progress:
     """One line a finished shard, with the speed and the time left."""
 
     def __init__(self, total: int) -> None:
