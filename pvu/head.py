@@ -49,4 +49,11 @@ class UncertaintyHead(nn.Module):
         if z.ndim != 2 or z.shape[1] != self.dim:
             raise ValueError(f"Expected representations of shape (B, {self.dim}), got {tuple(z.shape)}.")
         # The stop-gradient of the paper: the head never teaches the backbone, whoever calls it.
-        return nn.functional.softplus(self.layers(z.detach())).squeeze(1) + 1e-6
+        return self.from_hidden(self.layers[:-1](z.detach()))
+
+    def from_hidden(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The last layer alone: the second hidden layer (B, hidden) -> uncertainties (B,).
+
+        Apart, since it must be in float32 where the layers before it may run in bfloat16, whose 8 bits order nothing.
+        """
+        return nn.functional.softplus(self.layers[-1](hidden)).squeeze(1) + 1e-6

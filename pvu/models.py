@@ -58,7 +58,7 @@ class Model:
         self.head = head.eval().requires_grad_(False).to(self.device) if head is not None else None
         self.head_metadata = head_metadata or {}
         self.preprocessing = preprocessing
-        self.precision = _choose_precision(precision, self.device)
+        self.precision = choose_precision(precision, self.device)
         # What forward_head(pre_logits=True) gives; in MobileNetV3, GhostNet, HGNet or VGG wider than num_features.
         self.dim: int = int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # type: ignore[arg-type]
         self._forward: Callable[[torch.Tensor], torch.Tensor] = fast_forward(self.backbone, self.precision)
@@ -67,7 +67,19 @@ class Model:
                 f"The head {spec.head} takes {self.head.dim} numbers, but {spec.name} gives {self.dim}. "
                 "Use the head that was trained for this backbone."
             )
-        self.fingerprint = _fingerprint(spec.architecture, self.backbone, self.head, preprocessing)
+        self.backbone_hash = hash_weights(self.backbone)
+        self._require_own_head()
+        self.fingerprint = _fingerprint(spec.architecture, self.backbone_hash, self.head, preprocessing)
+
+    def _require_own_head(self) -> None:
+        """A head knows by hash whose representations it was trained on. On other weights' its u would mean nothing."""
+        trained_on = self.head_metadata.get("backbone_hash", self.backbone_hash)
+        if self.head is not None and trained_on != self.backbone_hash:
+            raise ModelError(
+                f"The head {self.spec.head} was trained on other weights than those of {self.name}: their hash is "
+                f"{trained_on}, expected {self.backbone_hash}. Use the head that was trained for these weights, or "
+                "train one (training/README.md)."
+            )
 
     def encode(self, images: Sequence[Image.Image] | np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Representations and uncertainties of images.
@@ -195,7 +207,12 @@ def load_model(
     return Model(spec, backbone, loaded_head, preprocessing, precision=precision, device=device, head_metadata=metadata)
 
 
-def _choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
+def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """What a device should compute in: "auto" takes bfloat16 where the hardware has it.
+
+    Raises:
+        ValueError: if it is none of the three.
+    """
     if precision == "float32":
         return torch.float32
     if precision == "bfloat16":
@@ -211,13 +228,13 @@ def _choose_precision(precision: Precision, device: torch.device) -> torch.dtype
 
 
 def _fingerprint(
-    architecture: str, backbone: nn.Module, head: UncertaintyHead | None, preprocessing: Preprocessing
+    architecture: str, backbone_hash: str, head: UncertaintyHead | None, preprocessing: Preprocessing
 ) -> str:
     """What the results depend on: architecture, weights, preprocessing, head. 32 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps([architecture, asdict(preprocessing)], sort_keys=True).encode())
-    for module in (backbone, head):
-        digest.update(hash_weights(module).encode() if module is not None else b"none")
+    for part in (backbone_hash, hash_weights(head) if head is not None else "none"):
+        digest.update(part.encode())
     return digest.hexdigest()
 
 

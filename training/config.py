@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from pvu.models import Precision
 from training.augment import Augmentation
 from training.data import SourceConfig
 
@@ -56,7 +57,8 @@ class TrainConfig:
             whether they are whole pictures or augmented views, so that u need not rank any crop above any picture.
         best: the epoch that is kept: "auroc" as in the paper, of -u for the classifier being right, or "r_auroc", the
             mean over sources of -u for the nearest picture having the label, which is nearer to what u is used for.
-        epochs: passes over the cached training views.
+        epochs: how often the head is validated, and the best kept.
+        epoch_views: training views an epoch; 0 takes as many as the cache has.
         batch: views a step.
         base_lr: at batch 256; scaled with the square root of batch / 256.
         warmup_lr: where the warm-up starts.
@@ -70,6 +72,10 @@ class TrainConfig:
         dropout: share of the channels of (standardised) z that are zeroed for each view in training. A head that leans
             on few channels does not transfer, and here few images are seen often. Not in the paper (13 million images).
         ema: decay a step of the running average of the weights that is validated and saved; 0 takes the last weights.
+        window: draw from this many views at a time, in turn, so that a cache that is larger than memory is read from
+            disk once a pass and not at random; 0 draws from all.
+        precision: of the matrix products: "float32", "bfloat16", or "auto", bfloat16 where the CPU computes in it: more
+            than twice as fast, and the head is as good (RESULTS.md, "What the cache is worth").
         seed: of initialisation and of the draws.
     """
 
@@ -79,6 +85,7 @@ class TrainConfig:
     pairs: str = "across"
     best: str = "auroc"
     epochs: int = 20
+    epoch_views: int = 0
     batch: int = 2048
     base_lr: float = 1e-3
     warmup_lr: float = 1e-4
@@ -90,6 +97,8 @@ class TrainConfig:
     standardize: bool = False
     dropout: float = 0.0
     ema: float = 0.0
+    window: int = 0
+    precision: Precision = "auto"
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -104,6 +113,13 @@ class TrainConfig:
             raise ValueError(f"task_losses must weight some of {TASK_LOSSES} above zero, got {self.task_losses}.")
         if self.batch < 2 or self.batch % 2:
             raise ValueError(f"batch must be even, since the ranking loss compares pairs; got {self.batch}.")
+        if self.precision not in typing.get_args(Precision):
+            raise ValueError(f"precision must be one of {typing.get_args(Precision)}, got {self.precision!r}.")
+        if self.epoch_views < 0 or (self.window != 0 and self.window < self.batch):
+            raise ValueError(
+                f"epoch_views must not be negative, and window 0 or at least a batch; got {self.epoch_views} and "
+                f"{self.window}."
+            )
         if self.epochs < 1 or not all(0 <= share < 1 for share in (self.warmup, self.dropout, self.ema)):
             raise ValueError(f"Need epochs >= 1, and warmup, dropout and ema in [0, 1); got {self}.")
 
@@ -116,11 +132,13 @@ class Config:
         model: a name of pvu's registry.
         cache: what is computed once.
         train: what is done with it.
+        needs: the data that it takes, for a person who has none of it yet.
     """
 
     model: str
     cache: CacheConfig
     train: TrainConfig = field(default_factory=TrainConfig)
+    needs: str = ""
 
 
 def load_config(path: Path) -> Config:
