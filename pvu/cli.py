@@ -6,12 +6,11 @@ Bad input ends with exit code 2 and one line on standard error; Ctrl-C with 130,
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +20,7 @@ from typer.exceptions import TyperException
 from pvu import __version__
 from pvu.errors import Cancelled, PVUError
 from pvu.paths import typed_path
-from pvu.terminal import Interruptible, ProgressBar
+from pvu.terminal import Interruptible, ProgressBar, plain, quiet_stdout
 
 # torch, faiss and pandas take seconds to import: the commands import what they need, so that --help is quick.
 if TYPE_CHECKING:
@@ -142,7 +141,7 @@ def demo(
 
     html = None if html is None else typed_path(html)
     _require_folder(html)
-    with _quiet_stdout():
+    with quiet_stdout():
         report = _embed(str(make_demo()), model=model, workers=workers)
         if html is not None:
             write_report(report.dataset, html)
@@ -166,7 +165,7 @@ def embed(
     as_json: JsonOption = False,
 ) -> None:
     """Compute embeddings, uncertainties, neighbours and the map of a folder's images. Only what is new is computed."""
-    with _quiet_stdout():
+    with quiet_stdout():
         report = _embed(folder, model=model, table=table, workers=workers)
     if as_json:
         _print_json(_embed_result(report))
@@ -230,7 +229,7 @@ def search(
     """Find the images most similar to a picture, with or without the uncertain ones."""
     if keep is not None and max_uncertainty is not None:
         raise InputError("Give --keep or --max-uncertainty, not both.")
-    with _quiet_stdout():
+    with quiet_stdout():
         opened = _open(dataset, model)
         vector, uncertainty, row = opened.encode_query(_as_query(opened, query))
         limit = opened.threshold(keep) if keep is not None else max_uncertainty
@@ -273,7 +272,7 @@ def _print_search(dataset: EmbeddedDataset, asked: dict[str, Any], results: list
 @app.command()
 def evaluate(dataset: DatasetArgument, model: StoreModelOption = None, as_json: JsonOption = False) -> None:
     """Recall@1, R-AUROC and the area under the risk-coverage curve of a labelled data set."""
-    with _quiet_stdout():
+    with quiet_stdout():
         opened = _open(dataset, model)
         result = _evaluation(opened)
     if as_json:
@@ -331,7 +330,7 @@ def export(
     _require_folder(out)
     from pvu.export import export_table, write_table
 
-    with _quiet_stdout():
+    with quiet_stdout():
         opened = _open(dataset, model)
         table = export_table(opened)
         if keep is not None:
@@ -341,6 +340,22 @@ def export(
         _print_json({"dataset": str(opened.source), "out": str(out.resolve()), "images": len(table)})
         return
     print(f"{len(table):,} of {len(opened):,} images written to {out}")
+
+
+@app.command()
+def import_checkpoint(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A .pth.tar of the paper's authors.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Take the backbone and uncertainty head out of a checkpoint of the paper's authors, and keep them as a model."""
+    from pvu.importing import import_checkpoint as take
+
+    with quiet_stdout():
+        model = take(typed_path(file))
+    if as_json:
+        _print_json({"model": model.name, "weights": model.weights, "head": model.head})
+        return
+    print(f"Weights: {model.weights}\nHead: {model.head}\nUse it with --model '{model.name}'")
 
 
 @app.command("app")
@@ -375,23 +390,5 @@ def _require_folder(out: Path | None) -> None:
         raise InputError(f"{out} cannot be written: it is a folder.")
 
 
-@contextlib.contextmanager
-def _quiet_stdout() -> Iterator[None]:
-    """Whatever a library prints while working goes to standard error: standard output is for the result."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
-
-
 def _print_json(value: Any) -> None:
-    print(json.dumps(_plain(value), ensure_ascii=False, allow_nan=False))
-
-
-def _plain(value: Any) -> Any:
-    """NaN and infinity, which JSON lacks, as null; numpy's numbers as Python's."""
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))

@@ -97,8 +97,13 @@ def resolve(name: str) -> ModelSpec:
     else:
         _require_timm_name(name, name)
         spec = ModelSpec(name, name, "hub", note="A timm model from the Hugging Face hub.")
-    own_head = home() / "heads" / f"{name.replace('/', '_')}.safetensors"
+    own_head = own_head_path(name)
     return replace(spec, head=own_head) if own_head.is_file() else spec
+
+
+def own_head_path(name: str) -> Path:
+    """Where a user's own head for a model is looked for, by the name that :func:`resolve` gives the model."""
+    return home() / "heads" / f"{name.replace('/', '_')}.safetensors"
 
 
 def _require_timm_name(architecture: str, name: str) -> None:

@@ -1,12 +1,14 @@
-"""A run in a terminal: a progress bar on standard error, and Ctrl-C that keeps what is done."""
+"""What commands share: a progress bar on standard error, Ctrl-C that keeps what is done, and values for JSON."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -87,3 +89,23 @@ class Interruptible(contextlib.AbstractContextManager["Interruptible"]):
     def __exit__(self, *_: object) -> None:
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
+
+
+@contextlib.contextmanager
+def quiet_stdout() -> Iterator[None]:
+    """Whatever a library prints while working goes to standard error: standard output is for the result."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold: NaN and infinity, which it lacks, as null; numpy's numbers as Python's, paths as text."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import pickle
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from timm.models.vision_transformer import VisionTransformer
 
-from pvu.checkpoint import load_head, load_state_dict, save_head
+from pvu.checkpoint import load_authors_checkpoint, load_head, load_state_dict, save_head
 from pvu.errors import CheckpointError
 from pvu.head import UncertaintyHead
+from tests.authors import uncertainties, write_checkpoint
 
 
 @pytest.fixture
@@ -165,3 +168,83 @@ def test_what_is_not_a_dictionary_of_tensors_is_refused(tmp_path: Path, content:
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match="holds no dictionary of tensors"):
         load_state_dict(tmp_path / "w.pth")
+
+
+# The authors' checkpoints
+
+
+def small_vit() -> VisionTransformer:
+    torch.manual_seed(0)
+    return VisionTransformer(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=11).eval()
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_an_authors_checkpoint_gives_the_backbone_and_the_head_of_the_described_forward_pass(
+    tmp_path: Path, prefix: str
+) -> None:
+    vit, path = small_vit(), tmp_path / "model_best.pth.tar"
+    layers = write_checkpoint(path, vit, "vit_of_the_test", dim=24, prefix=prefix)
+    loaded = load_authors_checkpoint(path)
+    torch.manual_seed(9)
+    fresh = VisionTransformer(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=11).eval()
+    fresh.load_state_dict(loaded.backbone)
+    x = torch.randn(5, 3, 32, 32)
+    with torch.inference_mode():
+        expected = uncertainties(vit.forward_head(vit.forward_features(x), pre_logits=True), layers)
+        z = fresh.forward_head(fresh.forward_features(x), pre_logits=True)
+        torch.testing.assert_close(fresh(x), vit(x), rtol=0, atol=1e-5)
+        torch.testing.assert_close(loaded.head(z), expected, rtol=0, atol=1e-5)
+    assert loaded.architecture == "vit_of_the_test"
+    assert loaded.facts["args"] == {
+        "model": "vit_of_the_test",
+        "seed": 1,
+        "lr_base": 1e-3,
+        "opt_betas": [0.8, 0.95],
+        "unc_width": 512,
+    }
+    assert (loaded.facts["epoch"], loaded.facts["metric"]) == (12, 0.607)
+    assert not any(parameter.requires_grad for parameter in loaded.head.parameters())
+
+
+@pytest.mark.parametrize("place", ["args", "optimizer", "state_dict", "inside args"])
+def test_an_authors_checkpoint_that_would_run_code_is_refused_and_does_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    hostile = Namespace(seed=Hostile()) if place == "inside args" else {"x": Hostile()}
+    write_checkpoint(tmp_path / "evil.pth.tar", small_vit(), "vit", dim=24, **{place.removeprefix("inside "): hostile})
+    with pytest.raises(CheckpointError, match=r"it asks for \w+\.mkdir, .* Expected a checkpoint of"):
+        load_authors_checkpoint(tmp_path / "evil.pth.tar")
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_a_namespace_is_taken_from_the_authors_checkpoints_alone(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "w.pth.tar", small_vit(), "vit", dim=24)
+    load_authors_checkpoint(tmp_path / "w.pth.tar")
+    with pytest.raises(CheckpointError, match="checkpoint that holds tensors alone"):
+        load_state_dict(tmp_path / "w.pth.tar")
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"arch": None}, "expected the entries state_dict and arch, found epoch, arch"),
+        ({"state_dict": {}}, "expected the entries state_dict and arch"),
+        ({"state_dict": {"model.a": torch.ones(1)}}, "no uncertainty head: expected .* found none of them"),
+        ({"state_dict": {"a": torch.ones(1)}}, r"holds no backbone: none of its 1 tensors is named model\.\*"),
+    ],
+)
+def test_what_an_authors_checkpoint_lacks_is_named(tmp_path: Path, changes: dict[str, object], match: str) -> None:
+    write_checkpoint(tmp_path / "w.pth.tar", small_vit(), "vit", dim=24, **changes)
+    with pytest.raises(CheckpointError, match=match):
+        load_authors_checkpoint(tmp_path / "w.pth.tar")
+
+
+def test_a_head_of_other_shapes_is_refused(tmp_path: Path) -> None:
+    vit, name = small_vit(), "unc_module.unc_module."
+    layers = write_checkpoint(tmp_path / "w.pth.tar", vit, "vit", dim=24)
+    tensors = {f"model.{key}": value for key, value in vit.state_dict().items()}
+    tensors |= {name + key: value for key, value in layers.items()} | {name + "2.weight": torch.ones(3, 3)}
+    write_checkpoint(tmp_path / "w.pth.tar", vit, "vit", dim=24, state_dict=tensors)
+    with pytest.raises(CheckpointError, match=r"is not the paper's: .*size mismatch"):
+        load_authors_checkpoint(tmp_path / "w.pth.tar")

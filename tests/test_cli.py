@@ -26,6 +26,7 @@ import pvu
 from pvu import __version__, cli
 from pvu.errors import Cancelled
 from pvu.store import EmbeddedDataset
+from pvu.terminal import plain
 from tests.conftest import SharedData
 from tests.fakes import FakeEncoder, picture, write_pictures
 
@@ -347,7 +348,7 @@ def test_what_libraries_print_goes_to_standard_error(
 
 def test_json_has_no_nan() -> None:
     values = {"a": math.nan, "b": [np.float32("inf"), np.int64(3)], "c": (np.float64(0.5), None, "nan", True)}
-    assert cli._plain(values) == {"a": None, "b": [None, 3], "c": [0.5, None, "nan", True]}
+    assert plain(values) == {"a": None, "b": [None, 3], "c": [0.5, None, "nan", True]}
 
 
 @pytest.mark.parametrize(
