@@ -60,7 +60,7 @@ def decode_all(
         return
     done = 0
     while done < len(chunks):
-        pool = _pool(workers)
+        pool = worker_pool(workers)
         try:
             for outcomes in _ordered(pool, chunks[done:], preprocessing, ahead=2 * workers + 2):
                 yield outcomes
@@ -86,20 +86,23 @@ def _ordered(
 
 def _one_by_one(paths: Sequence[Path], preprocessing: Preprocessing) -> list[Outcome]:
     outcomes: list[Outcome] = []
-    pool = _pool(1)
+    pool = worker_pool(1)
     for path in paths:
         try:
             outcomes += pool.submit(decode_chunk, [path], preprocessing).result()
         except BrokenProcessPool:
             outcomes.append("the image decoder crashed on it")
             pool.shutdown(wait=False)
-            pool = _pool(1)
+            pool = worker_pool(1)
     pool.shutdown(wait=False)
     return outcomes
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # Spawned, not forked: a fork would copy the threads' locks of torch and faiss in whatever state they are.
+def worker_pool(workers: int) -> ProcessPoolExecutor:
+    """Processes for decoding that leave Ctrl-C to their parent, give way to it, and end with it.
+
+    Spawned, not forked: a fork would copy the threads' locks of torch and faiss in whatever state they are.
+    """
     pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
     with _main_hidden():
         for _ in range(workers):  # each starts one process

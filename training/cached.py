@@ -1,11 +1,11 @@
-"""A finished cache in memory, and what the head is taught to predict for each of its views."""
+"""A finished cache, and what the head is taught to predict for each of its views."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy.stats import rankdata
@@ -13,7 +13,10 @@ from scipy.stats import rankdata
 from training import shards
 from training.config import CacheConfig, TrainConfig
 from training.data import is_held_out
+from training.rows import MappedRows
 from training.shards import CacheError
+
+IN_MEMORY = 8 << 30  # bytes of representations up to which they are read into memory, where random rows are quickest
 
 
 @dataclass(frozen=True)
@@ -21,13 +24,16 @@ class CachedViews:
     """Every view of a cache.
 
     Args:
-        z: (V, D) float16 representations.
+        z: (V, D) float16 representations; of a large cache a :class:`training.rows.MappedRows`, to be indexed alike.
         facts: (V,) of :data:`training.shards.FACTS`.
         source: (V,) int16, row in the configuration's sources.
         pass_index: (V,) int16, 0 for whole pictures.
         held_out: (V,) bool, kept for validation.
         known: (V,) bool, whether the label is true and not the classifier's guess.
         manifest: what the cache was made from.
+        true_label: (V,) int32, row in ``label_names``, -1 where the source gives no label. Unlike ``facts["label"]``,
+            it is never the classifier's guess, and knows labels that are none of the classifier's classes.
+        label_names: what the sources call their labels, sorted.
     """
 
     z: np.ndarray
@@ -37,16 +43,35 @@ class CachedViews:
     held_out: np.ndarray
     known: np.ndarray
     manifest: dict[str, Any]
+    true_label: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
+    label_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.z)
 
 
-def load_views(cache: Path, config: CacheConfig) -> CachedViews:
-    """Read a cache.
+@dataclass(frozen=True)
+class _Images:
+    """The rows of a source's passes: (N,) each; labels as in :class:`CachedViews`."""
+
+    held_out: np.ndarray
+    known: np.ndarray
+    true_label: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.held_out)
+
+
+def load_views(cache: Path, config: CacheConfig, *, in_memory: int = IN_MEMORY) -> CachedViews:
+    """Open a cache.
+
+    Args:
+        cache: its folder.
+        config: which sources and passes of it.
+        in_memory: bytes of representations above which they stay on disk, memory-mapped.
 
     Raises:
-        CacheError: if it is missing, unfinished, or lacks a source of the configuration.
+        CacheError: if it is missing, unfinished or damaged, or lacks a source of the configuration.
     """
     path = cache / "manifest.json"
     if not path.is_file():
@@ -55,35 +80,31 @@ def load_views(cache: Path, config: CacheConfig) -> CachedViews:
     if manifest.get("format") != shards.FORMAT:
         raise CacheError(f"{cache} holds a cache of format {manifest.get('format')!r}, expected {shards.FORMAT!r}.")
     shards.check(cache, manifest, shards.config_identity(config))
-    images = {source.name: _images(cache, source.name) for source in config.sources}
+    listed = {source.name: shards.read_images(cache, source.name) for source in config.sources}
+    names = tuple(sorted({name for rows in listed.values() for *_, name in rows if name is not None}))
+    images = {source.name: _images(listed[source.name], source.held_out, names) for source in config.sources}
     index = {source.name: row for row, source in enumerate(config.sources)}
-    held_out = {s.name: np.array([is_held_out(key, s.held_out) for key, _ in images[s.name]]) for s in config.sources}
-    known = {name: np.array([label >= 0 for _, label in listed]) for name, listed in images.items()}
+    z: list[np.ndarray] = []
     parts: list[tuple[np.ndarray, ...]] = []
     for shard in shards.plan_of(config, images):
-        z, facts = shards.read_shard(cache, shard)
-        ones = np.ones(len(facts), np.int16)
-        rows = facts["image"]
-        parts.append(
-            (
-                z,
-                facts,
-                ones * index[shard.source],
-                ones * shard.pass_index,
-                held_out[shard.source][rows],
-                known[shard.source][rows],
-            )
-        )
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return CachedViews(columns[0], columns[1], columns[2], columns[3], columns[4], columns[5], manifest)
+        vectors, facts = shards.read_shard(cache, shard)
+        z.append(vectors)
+        ones, of, rows = np.ones(len(facts), np.int16), images[shard.source], facts["image"]
+        place = (ones * index[shard.source], ones * shard.pass_index)
+        parts.append((facts, *place, of.held_out[rows], of.known[rows], of.true_label[rows]))
+    facts, source, pass_index, held_out, known, true_label = (np.concatenate(c) for c in zip(*parts, strict=True))
+    large = sum(part.nbytes for part in z) > in_memory
+    joined = cast(np.ndarray, MappedRows(z)) if large else np.concatenate(z)
+    return CachedViews(joined, facts, source, pass_index, held_out, known, manifest, true_label, names)
 
 
-def _images(cache: Path, source: str) -> list[list[Any]]:
-    path = cache / "images" / f"{source}.json"
-    if not path.is_file():
-        raise CacheError(f"The cache {cache} has no source {source}. Run training.cache again.")
-    listed: list[list[Any]] = json.loads(path.read_text())
-    return listed
+def _images(listed: shards.Images, held_out: float, names: tuple[str, ...]) -> _Images:
+    row_of = {name: row for row, name in enumerate(names)}
+    return _Images(
+        np.fromiter((is_held_out(key, held_out) for key, _, _ in listed), bool),
+        np.fromiter((label >= 0 for _, label, _ in listed), bool),
+        np.fromiter((-1 if name is None else row_of[name] for _, _, name in listed), np.int32),
+    )
 
 
 def targets(views: CachedViews, config: TrainConfig) -> np.ndarray:

@@ -1,10 +1,11 @@
 """The cache on disk: a manifest, and one folder of memory-mapped arrays for each shard.
 
     manifest.json                  what the cache was made from; a cache of anything else is refused
-    images/SOURCE.json             the keys of the source's images: the rows of every pass
+    images/SOURCE.json             key, class and label's name of each of the source's images: the rows of every pass;
+                                   or only how many rows there are, where they have no names (training.hdf5)
     shards/SOURCE-PASS-BLOCK/      z.npy (n, D) float16, facts.npy (n,) of FACTS
 
-A shard is written to a temporary name and renamed, so each one is whole or absent.
+A shard is written to a temporary name, synced and renamed, so each one is whole or absent.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from pvu.errors import PVUError
 from training.config import CacheConfig
 
 FORMAT = "pvu.cache/1"
+# What early manifests do not say, and what they mean by it; None: whatever is found. The classifier is part of the
+# backbone's hash, so it is the same one; the sizes of images were not looked at.
+_ADDED: dict[str, Any] = {"classifier": None, "sizes": None, "uncompared": []}
 FACTS = np.dtype(
     [
         ("image", np.int32),  # row in images/SOURCE.json
@@ -37,6 +41,10 @@ FACTS = np.dtype(
         ("strength", np.float32),  # of the degradation, 0 to 1
     ]
 )
+
+
+Images = list[tuple[str, int, str | None]]
+"""Key, class (or -1) and label's name (or None) of each image of a source."""
 
 
 class CacheError(PVUError):
@@ -82,7 +90,7 @@ def plan_of(config: CacheConfig, images: Mapping[str, Sized]) -> list[Shard]:
 
 
 def is_done(cache: Path, shard: Shard) -> bool:
-    """Whether a shard is there (and so whole)."""
+    """Whether a shard is there, and so whole unless its disk has lost something since."""
     return (cache / "shards" / shard.name).is_dir()
 
 
@@ -92,15 +100,33 @@ def write_shard(cache: Path, shard: Shard, z: np.ndarray, facts: np.ndarray) -> 
     partial = final.with_name(f"{final.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    np.save(partial / "z.npy", z.astype(np.float16))
-    np.save(partial / "facts.npy", facts)
+    _save(partial / "z.npy", z.astype(np.float16))
+    _save(partial / "facts.npy", facts)
+    shutil.rmtree(final, ignore_errors=True)  # a damaged one
     os.replace(partial, final)
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    """Write an array for good: a name must not be on disk before what it names."""
+    with path.open("wb") as file:
+        np.save(file, array)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def remove_shard(cache: Path, shard: Shard) -> None:
+    """Take a shard out of a cache, at once."""
+    final = cache / "shards" / shard.name
+    partial = final.with_name(f"{final.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    os.replace(final, partial)
+    shutil.rmtree(partial)
 
 
 def rewrite_facts(cache: Path, shard: Shard, facts: np.ndarray) -> None:
     """Replace the facts of a shard that is there."""
     folder = cache / "shards" / shard.name
-    np.save(folder / "partial.npy", facts)
+    _save(folder / "partial.npy", facts)
     os.replace(folder / "partial.npy", folder / "facts.npy")
 
 
@@ -108,12 +134,39 @@ def read_shard(cache: Path, shard: Shard) -> tuple[np.ndarray, np.ndarray]:
     """z (n, D) float16, memory-mapped, and facts (n,) of FACTS.
 
     Raises:
-        CacheError: if the shard is not there.
+        CacheError: if the shard is not there, truncated, or not what it should be.
     """
     folder = cache / "shards" / shard.name
     if not folder.is_dir():
         raise CacheError(f"The cache {cache} is not finished: {shard.name} is missing. Run training.cache again.")
-    return np.load(folder / "z.npy", mmap_mode="r"), np.load(folder / "facts.npy")
+    count = shard.stop - shard.start
+    try:
+        z, facts = np.load(folder / "z.npy", mmap_mode="r"), np.load(folder / "facts.npy")
+    except (OSError, ValueError, EOFError) as error:  # what numpy says of files that are cut off, and of other files
+        raise _damaged(cache, shard, str(error)) from error
+    if z.ndim != 2 or z.dtype != np.float16 or facts.dtype != FACTS or not len(z) == len(facts) == count:
+        found = f"{z.dtype} {z.shape} and {facts.shape}"
+        raise _damaged(cache, shard, f"found {found}, expected {count} rows of float16 and of facts")
+    return z, facts
+
+
+def _damaged(cache: Path, shard: Shard, reason: str) -> CacheError:
+    return CacheError(
+        f"The shard {shard.name} of the cache {cache} is damaged ({reason}). Run training.cache again: it makes "
+        "damaged shards anew."
+    )
+
+
+def is_whole(cache: Path, shard: Shard) -> bool:
+    """Whether a shard is there and can be read; says so if it is damaged."""
+    if not is_done(cache, shard):
+        return False
+    try:
+        read_shard(cache, shard)
+    except CacheError as error:
+        print(error, flush=True)
+        return False
+    return True
 
 
 def open_cache(cache: Path, identity: dict[str, Any]) -> None:
@@ -127,7 +180,12 @@ def open_cache(cache: Path, identity: dict[str, Any]) -> None:
     if not path.is_file():
         write_json(path, expected)
         return
-    check(cache, json.loads(path.read_text()), expected)
+    manifest = json.loads(path.read_text())
+    lacking = [name for name in _ADDED if name in expected and name not in manifest]
+    added = {name: expected[name] if _ADDED[name] is None else _ADDED[name] for name in lacking}
+    check(cache, manifest | added, expected)
+    if added:
+        write_json(path, manifest | added)
 
 
 def check(cache: Path, manifest: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
@@ -145,6 +203,47 @@ def check(cache: Path, manifest: Mapping[str, Any], expected: Mapping[str, Any])
             )
 
 
+def write_images(cache: Path, source: str, rows: list[list[Any]]) -> None:
+    """Keep what the rows of a source's passes are, or make sure that it is what it was.
+
+    Args:
+        cache: the cache's folder.
+        source: the source's name.
+        rows: key, class (or -1) and label's name (or None) of each image.
+
+    Raises:
+        CacheError: if an image has another class than when the cache was begun.
+    """
+    path = cache / "images" / f"{source}.json"
+    if path.is_file():
+        before = json.loads(path.read_text())
+        changed = [(old, new) for old, new in zip(before, rows, strict=True) if old[:2] != new[:2]]
+        if changed:
+            (key, old, *_), (_, new, *_) = changed[0]
+            raise CacheError(
+                f"The cache {cache} was made with other labels: {len(changed)} images of {source} have another class, "
+                f"first {key} (class {old} in the cache, {new} now). Give another folder, or delete this one."
+            )
+        if before == rows:
+            return
+    write_json(path, rows, indent=None)
+
+
+def read_images(cache: Path, source: str) -> Images:
+    """Key, class (or -1) and label's name (or None) of each row of a source's passes.
+
+    Raises:
+        CacheError: if the cache has no such source.
+    """
+    path = cache / "images" / f"{source}.json"
+    if not path.is_file():
+        raise CacheError(f"The cache {cache} has no source {source}. Run training.cache again.")
+    rows = json.loads(path.read_text())
+    if isinstance(rows, dict):
+        return [(f"{source}/{row}", 0, None) for row in range(rows["rows"])]
+    return [(row[0], row[1], row[2] if len(row) > 2 else None) for row in rows]  # early caches know no names
+
+
 def config_identity(config: CacheConfig) -> dict[str, Any]:
     """What a cache depends on in its configuration.
 
@@ -158,11 +257,11 @@ def config_identity(config: CacheConfig) -> dict[str, Any]:
     }
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write JSON to a temporary name and rename it."""
+def write_json(path: Path, value: object, *, indent: int | None = 1) -> None:
+    """Write JSON to a temporary name and rename it. Without an indent, long lists are quick and small."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=1))
+    partial.write_text(json.dumps(value, indent=indent))
     os.replace(partial, path)
 
 

@@ -17,13 +17,22 @@ from training.data import SourceConfig, imagenet_classes
 SIDE = 16
 
 
+class FakeBackbone(torch.nn.Linear):
+    """A classifier that is its own backbone, with what timm's models say of theirs."""
+
+    num_classes = 1000
+
+    def get_classifier(self) -> torch.nn.Module:
+        return self
+
+
 class FakeEncoder:
     """Means of 4 x 4 blocks as the representation, and a fixed random classifier of 1,000 classes."""
 
     def __init__(self, seed: int = 0) -> None:
         generator = torch.Generator().manual_seed(seed)
         self.preprocessing = Preprocessing(size=SIDE)
-        self.backbone = torch.nn.Linear(48, 1000, bias=False)
+        self.backbone = FakeBackbone(48, 1000, bias=False)
         with torch.no_grad():
             self.backbone.weight.copy_(torch.randn(1000, 48, generator=generator))
         self.encoded = 0
