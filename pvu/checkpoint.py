@@ -31,11 +31,43 @@ def save_head(head: UncertaintyHead, path: Path, *, metadata: Mapping[str, Any],
         metadata: JSON-able facts kept with the weights: backbone, preprocessing, training data, measured numbers.
         dtype: of the stored weights; float16 halves the file.
     """
-    header = {"format": HEAD_FORMAT, "dim": head.dim, "hidden": head.hidden, **metadata}
-    tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in head.state_dict().items()}
+    save_tensors(head.state_dict(), path, HEAD_FORMAT, {"dim": head.dim, "hidden": head.hidden, **metadata}, dtype)
+
+
+def save_tensors(
+    tensors: Mapping[str, torch.Tensor], path: Path, kind: str, metadata: Mapping[str, Any], dtype: torch.dtype
+) -> None:
+    """Write tensors as safetensors with a JSON header that says their ``kind``, to a temporary name first."""
+    kept = {name: value.detach().to("cpu", dtype).contiguous() for name, value in tensors.items()}
     partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata={"pvu": json.dumps(header)})
+    save_file(kept, partial, metadata={"pvu": json.dumps({"format": kind, **metadata})})
     os.replace(partial, path)
+
+
+def load_tensors(path: Path, kind: str, what: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read what :func:`save_tensors` wrote.
+
+    Args:
+        path: the file.
+        kind: the format that its header must name.
+        what: what that is, for people ("an uncertainty head").
+
+    Returns:
+        The tensors in float32, and the header.
+
+    Raises:
+        CheckpointError: if the file is absent, not safetensors, or of another kind.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("pvu", "{}"))
+            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (no iterator)
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"Cannot read {what} from {path}: {error}. Expected a safetensors file.") from error
+    found = header.get("format") if isinstance(header, dict) else None
+    if found != kind:
+        raise CheckpointError(f"{path} is not {what}: its format is {found!r}, expected {kind!r}.")
+    return tensors, header
 
 
 def load_head(path: Path) -> tuple[UncertaintyHead, dict[str, Any]]:
@@ -47,15 +79,7 @@ def load_head(path: Path) -> tuple[UncertaintyHead, dict[str, Any]]:
     Raises:
         CheckpointError: if the file is absent, not safetensors, or not a head.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("pvu", "{}"))
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (no iterator)
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"Cannot read the head {path}: {error}. Expected a safetensors file.") from error
-    found = header.get("format") if isinstance(header, dict) else None
-    if found != HEAD_FORMAT:
-        raise CheckpointError(f"{path} is not an uncertainty head: its format is {found!r}, expected {HEAD_FORMAT!r}.")
+    tensors, header = load_tensors(path, HEAD_FORMAT, "an uncertainty head")
     try:
         head = UncertaintyHead(header["dim"], header["hidden"])
         head.load_state_dict(tensors)

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import torch
 
-from pvu.backbones import load_backbone
+from pvu.backbones import hash_weights, load_backbone
 from pvu.checkpoint import AuthorsCheckpoint, load_authors_checkpoint, save_backbone, save_head
 from pvu.errors import CheckpointError
-from pvu.models import hash_weights
 from pvu.paths import home
 from pvu.registry import own_head_path, resolve
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import nn
 
-from pvu.backbones import load_backbone, timm_preprocessing
+from pvu.backbones import hash_weights, load_backbone, timm_preprocessing
 from pvu.checkpoint import load_head
 from pvu.errors import CheckpointError, ModelError
 from pvu.fast import fast_forward, one_core_each
@@ -235,13 +235,4 @@ def _fingerprint(
     digest.update(json.dumps([architecture, asdict(preprocessing)], sort_keys=True).encode())
     for part in (backbone_hash, hash_weights(head) if head is not None else "none"):
         digest.update(part.encode())
-    return digest.hexdigest()
-
-
-def hash_weights(module: nn.Module) -> str:
-    """A hash of a module's parameters and buffers, names included. 32 hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().to("cpu").contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
