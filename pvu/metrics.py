@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from pvu.neighbors import nearest_neighbors
@@ -106,6 +107,50 @@ def auroc(positive: np.ndarray, score: np.ndarray) -> float:
     if positive.all() or not positive.any() or not np.isfinite(score).all():
         return float("nan")
     return float(roc_auc_score(positive, score))
+
+
+def within_label_auroc(correct: np.ndarray, labels: Labels, uncertainty: np.ndarray) -> tuple[float, int]:
+    """R-AUROC within labels: AUROC of -u for a correct answer among the queries of each label, averaged over labels.
+
+    The plain R-AUROC is high already where u only tells difficult labels from easy ones. This one is not: it says
+    whether u knows which images of one label are difficult. A label with only right or only wrong answers has none.
+
+    Args:
+        correct: (n,) bool.
+        labels: (n,) values, none of them missing.
+        uncertainty: (n,) float; equal values count half.
+
+    Returns:
+        The unweighted mean over the labels with both outcomes, in [0, 1], NaN if there is no such label or u is
+        missing; and how many such labels there are.
+    """
+    correct, score = np.asarray(correct, dtype=bool), -np.asarray(uncertainty, dtype=np.float64)
+    _, codes = np.unique(np.asarray(labels).astype(str), return_inverse=True)
+    right = np.bincount(codes, weights=correct)
+    wrong = np.bincount(codes) - right
+    both = (right > 0) & (wrong > 0)
+    if not both.any() or not np.isfinite(score).all():
+        return float("nan"), int(both.sum())
+    # Mann and Whitney's U from mid-ranks, for all labels at once: ranks run on from label to label, and each label's
+    # start is taken off.
+    order = np.lexsort((score, codes))
+    ties = np.empty(len(order), np.int64)
+    ties[0] = 0
+    ties[1:] = np.cumsum((np.diff(codes[order]) != 0) | (np.diff(score[order]) != 0))
+    places = np.bincount(ties, weights=np.arange(len(order))) / np.bincount(ties)
+    ranks = places[ties] - np.searchsorted(codes[order], codes[order])
+    u_statistic = np.bincount(codes[order], weights=ranks * correct[order]) - right * (right - 1) / 2
+    return float((u_statistic[both] / (right * wrong)[both]).mean()), int(both.sum())
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's rank correlation over the pairs (n,) where neither is NaN; NaN if constant, or fewer than three."""
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    known = ~(np.isnan(a) | np.isnan(b))
+    a, b = a[known], b[known]
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return float("nan")
+    return float(spearmanr(a, b).statistic)
 
 
 def risk_coverage(correct: np.ndarray, uncertainty: np.ndarray) -> RiskCoverage:

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 import pvu
@@ -16,9 +17,11 @@ from pvu.metrics import (
     oracle_risk_coverage,
     r_auroc,
     random_risk_coverage,
+    rank_correlation,
     recall_at_1,
     recall_at_k,
     risk_coverage,
+    within_label_auroc,
 )
 
 
@@ -126,6 +129,50 @@ def test_shapes_that_do_not_fit_are_refused(embeddings: np.ndarray, labels: list
         recall_at_1(embeddings, labels)
     with pytest.raises(ValueError, match="N labels"):
         r_auroc(embeddings, labels, np.ones(len(labels)))
+
+
+# Within labels, and rank correlation
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("ties", [False, True])
+def test_within_label_auroc_is_the_mean_of_scikit_learns(seed: int, ties: bool) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(12, size=150)
+    correct = (rng.random(150) < 0.8) | (labels == 7)
+    u = rng.integers(4, size=150) if ties else rng.random(150)
+    members = [labels == label for label in np.unique(labels)]
+    both = [own for own in members if len(set(correct[own])) == 2]
+    assert 0 < len(both) < 12
+    value, count = within_label_auroc(correct, [f"label {label}" for label in labels], u)
+    assert count == len(both)
+    assert value == pytest.approx(np.mean([roc_auc_score(correct[own], -u[own]) for own in both]), abs=1e-12)
+
+
+def test_an_uncertainty_that_only_knows_the_label_is_worth_nothing_within_it() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(10, size=600)
+    correct = rng.random(600) < 0.05 + labels / 11
+    assert auroc(correct, labels) > 0.75
+    assert within_label_auroc(correct, labels, -labels) == (0.5, 10)
+
+
+def test_no_label_with_both_outcomes_is_nan() -> None:
+    value, count = within_label_auroc(np.array([True, True, False]), ["a", "a", "b"], np.arange(3.0))
+    assert np.isnan(value)
+    assert count == 0
+    value, count = within_label_auroc(np.array([True, False]), ["a", "a"], np.array([0.1, np.nan]))
+    assert np.isnan(value)
+    assert count == 1
+
+
+def test_rank_correlation_is_spearmans_where_both_are_known() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(9, size=40).astype(float), rng.random(40)
+    b[:5], a[38:] = np.nan, np.nan
+    assert rank_correlation(a, b) == pytest.approx(spearmanr(a[5:38], b[5:38]).statistic)
+    assert np.isnan(rank_correlation(a[:6], b[:6]))
+    assert np.isnan(rank_correlation(np.ones(9), rng.random(9)))
 
 
 # Risk and coverage

@@ -2,42 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from scipy.stats import spearmanr
 
-from pvu.images import open_rgb, read_bytes
-from pvu.models import Model
+from pvu.errors import BadImageError
+from pvu.images import Preprocessing, open_rgb, read_bytes
+from pvu.metrics import rank_correlation
 from training.augment import DEGRADATIONS, degrade
 
 KINDS = (*DEGRADATIONS[1:], "crop")
 LEVELS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+IMAGES = 40
 
 
-def sweep(model: Model, paths: Sequence[Path], *, images: int = 40, seed: int = 0) -> dict[str, float]:
+def follows_strength(u: np.ndarray) -> float:
     """Spearman correlation of u and strength, pooled over images (so that it also pays for images' own levels).
 
     Args:
-        model: with a head.
+        u: (images x LEVELS,) float, of the views of one kind in the order of :func:`degraded_views`.
+    """
+    return rank_correlation(u, np.tile(LEVELS, len(u) // len(LEVELS)))
+
+
+def degraded_views(
+    preprocessing: Preprocessing, paths: Sequence[Path], *, images: int = IMAGES, seed: int = 0
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The same photographs at every strength of each kind of degradation.
+
+    Args:
+        preprocessing: of the pixels.
         paths: of photographs; ``images`` of them, evenly spread, are used.
         images: how many.
         seed: of the noise.
 
     Returns:
-        By kind of degradation.
+        One kind after the other: its name and (images x LEVELS, size, size, 3) uint8, an image's levels in a row.
     """
     chosen = [paths[index] for index in np.linspace(0, len(paths) - 1, min(images, len(paths))).astype(int)]
     rng = np.random.default_rng(seed)
-    pictures = [Image.fromarray(model.preprocessing.apply(open_rgb(read_bytes(path))[0])) for path in chosen]
-    result = {}
-    for kind in KINDS:
-        views = np.stack([worsen(picture, kind, level, rng) for picture in pictures for level in LEVELS])
-        _, u = model.encode(views)
-        result[kind] = float(spearmanr(u, np.tile(LEVELS, len(pictures))).statistic)
-    return result
+    pictures = [picture for path in chosen if (picture := _read(path, preprocessing)) is not None]
+    for kind in KINDS if pictures else ():
+        yield kind, np.stack([worsen(picture, kind, level, rng) for picture in pictures for level in LEVELS])
+
+
+def _read(path: Path, preprocessing: Preprocessing) -> Image.Image | None:
+    try:
+        return Image.fromarray(preprocessing.apply(open_rgb(read_bytes(path))[0]))
+    except BadImageError:
+        return None  # counted where the set is encoded
 
 
 def worsen(image: Image.Image, kind: str, strength: float, rng: np.random.Generator) -> np.ndarray:

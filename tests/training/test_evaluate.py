@@ -7,105 +7,105 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from pvu.errors import ModelError
+from pvu.checkpoint import save_head
 from pvu.head import UncertaintyHead
-from training import evaluate as evaluation
-from training.degradations import KINDS, sweep
+from pvu.models import load_model
+from training import evaluate
+from training.evaluation.models import Options, evaluate_model
 
 
 @pytest.fixture
-def model(encoder):
-    """The fake encoder with an untrained head, as pvu's Model."""
+def names(encoder, monkeypatch: pytest.MonkeyPatch):
+    """Any model name gives the fake encoder with an untrained head."""
     torch.manual_seed(0)
-    head = UncertaintyHead(48, 8)
+    head = UncertaintyHead(48, 8).requires_grad_(False)
+    facts = {"device": "cpu", "dim": 48, "precision": torch.float32, "head": head, "backbone": encoder.backbone}
+    calls = {"represent": encoder.represent, "logits": encoder.logits, "preprocessing": encoder.preprocessing}
+    monkeypatch.setattr(evaluate, "load_model", lambda name: SimpleNamespace(name=name, **facts, **calls))
 
-    def encode(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        z = encoder.represent(torch.from_numpy(pixels))
-        with torch.inference_mode():
-            return z.numpy(), head(z).numpy()
 
-    return SimpleNamespace(
-        name="fake",
-        fingerprint="f",
-        device="cpu",
-        head=head.requires_grad_(False),
-        encode=encode,
-        represent=encoder.represent,
-        logits=encoder.logits,
-        preprocessing=encoder.preprocessing,
+def run(data: Path, out: Path, *more: str) -> None:
+    evaluate.main(
+        ["--data", str(data), "--sets", "labelled", "--resamples", "20", "--workers", "0", *more, "--out", str(out)]
     )
 
 
-def random_set() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 5, 300)
-    z = rng.normal(size=(300, 6)) + 0.8 * np.eye(6)[labels] * 3
-    return z.astype(np.float32), labels.astype(str), rng.normal(size=(300, 10)), rng.random(300) + 0.1
+@pytest.mark.usefixtures("names")
+def test_one_command_writes_numbers_tables_and_figures(data: Path, tmp_path: Path, capsys) -> None:
+    run(data, tmp_path / "results.json", "--sheets", str(tmp_path / "sheets"))
+    (model,) = json.loads((tmp_path / "results.json").read_text())["models"]
+    found = model["sets"]["labelled"]
+    assert (model["model"], found["images"], found["labels"], found["classified"]) == ("default", 20, 4, 20)
+    printed = capsys.readouterr().out
+    assert f"| labelled | 20 | 4 | {found['recall_at_1']['value']:.3f} [" in printed
+    assert (tmp_path / "results" / "tables.md").read_text().strip() == printed.strip()
+    assert "Plotly.newPlot(" in (tmp_path / "results" / "figures.html").read_text()
+    assert len(list((tmp_path / "results" / "encodings").iterdir())) == 3
+    assert [path.name for path in (tmp_path / "sheets").iterdir()] == ["labelled--default--u.jpg"]
 
 
-def test_recall_and_r_auroc_equal_a_naive_computation() -> None:
-    z, labels, logits, u = random_set()
-    found = evaluation.measure(z, labels, evaluation.uncertainties(z, logits, u))
-    correct, nearest = [], []
-    for i in range(len(z)):
-        cosines = [
-            -2.0 if i == j else float(z[i] @ z[j] / np.linalg.norm(z[i]) / np.linalg.norm(z[j])) for j in range(len(z))
-        ]
-        correct.append(labels[int(np.argmax(cosines))] == labels[i])
-        nearest.append(max(cosines))
-    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    naive = {
-        "u": -u,
-        "norm": np.linalg.norm(z, axis=1),
-        "entropy": (p * np.log(p)).sum(1),
-        "energy": np.log(np.exp(logits).sum(1)),
-        "similarity": np.array(nearest),
-    }
-    assert found["recall_at_1"] == pytest.approx(np.mean(correct), abs=1e-9)
-    assert found["images"] == 300
-    assert found["labels"] == 5
-    for name, certainty in naive.items():
-        assert found["r_auroc"][name] == pytest.approx(roc_auc_score(correct, certainty), abs=1e-6), name
-    assert abs(found["r_auroc"]["random"] - 0.5) < 0.1
+@pytest.mark.usefixtures("names")
+def test_heads_and_models_share_a_table(data: Path, tmp_path: Path, capsys) -> None:
+    torch.manual_seed(1)
+    for name in ("a", "b"):
+        save_head(UncertaintyHead(48, 8), tmp_path / f"{name}.safetensors", metadata={}, dtype=torch.float32)
+    files = [str(tmp_path / "a.safetensors"), f"second={tmp_path / 'b.safetensors'}"]
+    run(data, tmp_path / "heads", "--skip", "crops", "degradations", "--head", *files)
+    assert "| R@1 | a | second | random |" in capsys.readouterr().out
+    assert (tmp_path / "heads" / "results.json").is_file()
+    run(data, tmp_path / "models", "--skip", "crops", "degradations", "--model", "one", "two")
+    assert "| two | labelled | 20 |" in capsys.readouterr().out
 
 
-def test_combination_adds_up_what_two_scores_know() -> None:
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(2, 2000))
-    correct = a + b + rng.normal(size=2000) > 0
-    both = evaluation.cross_fitted(correct, np.column_stack([a, b]))
-    assert both > roc_auc_score(correct, a) + 0.05
-    assert both > roc_auc_score(correct, b) + 0.05
+@pytest.mark.usefixtures("names")
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--head", "missing.safetensors"], "missing.safetensors"),
+        (["--model", "one", "two", "--head", "a.safetensors"], "--head goes with one --model"),
+        (["--head", "x/a.safetensors", "y/a.safetensors"], "Two files are named a"),
+        (["--humans", "birds=votes.csv"], "name birds"),
+        (["--ood", "labelled:birds"], "name birds"),
+    ],
+)
+def test_bad_input_is_one_sentence(data: Path, tmp_path: Path, capsys, more: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(data, tmp_path / "results.json", *more)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
 
 
-def test_combination_does_not_see_what_it_is_scored_on() -> None:
-    rng = np.random.default_rng(0)
-    correct = rng.random(400) < 0.5
-    assert abs(evaluation.cross_fitted(correct, rng.normal(size=(400, 20))) - 0.5) < 0.1
-    assert np.isnan(evaluation.cross_fitted(np.ones(400, bool), rng.normal(size=(400, 2))))
+def test_mixtures_by_default_are_those_of_the_sets_that_are_there(tmp_path: Path) -> None:
+    def mixtures(*more: str) -> list[str]:
+        arguments = evaluate.parser().parse_args(["--data", "d", "--out", "o", *more])
+        return list(evaluate.options_of(arguments, tmp_path).mixtures)
+
+    assert mixtures() == [evaluate.OOD]
+    assert mixtures("--sets", "cub_dev") == []
+    assert mixtures("--ood") == []
+    assert mixtures("--ood", "cub_dev:flowers17") == ["cub_dev:flowers17"]
 
 
-def test_everything_is_measured_and_printed(model, data: Path) -> None:
-    results = evaluation.evaluate(model, data, ["labelled"], workers=0)
-    json.dumps(results)
-    found = results["sets"]["labelled"]
-    assert (found["images"], found["labels"]) == (20, 4)
-    assert set(found["degradation"]) == set(KINDS)
-    table = evaluation.markdown(results)
-    assert "| labelled | 20 | 4 |" in table
-    assert "-similarity" in table
-
-
-def test_model_without_head_is_refused(data: Path) -> None:
-    with pytest.raises(ModelError, match="no uncertainty head"):
-        evaluation.evaluate(SimpleNamespace(name="bare", head=None), data, ["labelled"])  # type: ignore[arg-type]
-
-
-def test_sweep_finds_an_uncertainty_that_follows_darkness(model, data: Path) -> None:
-    model.encode = lambda pixels: (pixels, 1 - pixels.mean(axis=(1, 2, 3)) / 255)
-    paths = sorted((data / "labelled").rglob("*.png"))
-    found = sweep(model, paths, images=5)
-    assert found["dimming"] > 0.95
-    assert abs(found["blur"]) < 0.5
+@pytest.mark.shared_data
+def test_numbers_of_real_photographs_are_a_naive_computation(shared_data, tmp_path: Path) -> None:
+    """The bundled model on ten images of each of eight flowers, against Pillow and numpy alone."""
+    folders = sorted({path.parent for path in shared_data.folder("flowers17").rglob("*.jpg")})[:8]
+    for folder in folders:
+        (tmp_path / "flowers" / folder.name).mkdir(parents=True)
+        for path in sorted(folder.iterdir())[:10]:
+            (tmp_path / "flowers" / folder.name / path.name).write_bytes(path.read_bytes())
+    model = load_model("default")
+    report, _ = evaluate_model(model, tmp_path, ["flowers"], options=Options(workers=0, skip=["crops", "degradations"]))
+    found = report.sets["flowers"]
+    paths = sorted((tmp_path / "flowers").rglob("*.jpg"))
+    z, u = model.encode([Image.open(path) for path in paths])
+    assert u is not None
+    unit = z.astype(np.float64) / np.linalg.norm(z.astype(np.float64), axis=1, keepdims=True)
+    nearest = (unit @ unit.T - 2 * np.eye(len(paths))).argmax(1)
+    correct = np.array([paths[i].parent == paths[j].parent for i, j in enumerate(nearest)])
+    assert 0 < correct.sum() < len(correct) == 80
+    assert found.recall_at_1.value == pytest.approx(correct.mean(), abs=1e-6)
+    assert found.uncertainties["u"].r_auroc.value == pytest.approx(roc_auc_score(correct, -u), abs=1e-6)
