@@ -35,6 +35,7 @@ OOD = "tiny_imagenet_val:cub_dev+flowers17"
 
 
 def parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
     summary, _, usage = (__doc__ or "").partition("\n")
     made = argparse.ArgumentParser(
         prog="training.evaluate",
@@ -60,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def options_of(arguments: argparse.Namespace, folder: Path) -> Options:
+    """What is measured, from parsed arguments; folder is where representations are kept unless they say otherwise."""
     known = set(arguments.sets) >= {name for part in OOD.split(":") for name in part.split("+")}
     mixtures = arguments.ood if arguments.ood is not None else [OOD] if known else []
     return Options(

@@ -18,7 +18,7 @@ _POINTS = 400  # that the eye needs of a curve
 
 
 def r_auroc_bars(models: Sequence[ModelReport]) -> go.Figure:
-    """R-AUROC of each uncertainty a set, with bootstrap intervals; the line at 0.5 is no information."""
+    """R-AUROC of each uncertainty a set, with bootstrap intervals; bars start at 0.5, which is no information."""
     figure = go.Figure()
     sets = [
         (report, name, f"{name}<br>{report.model}" if len(models) > 1 else name)
@@ -30,7 +30,9 @@ def r_auroc_bars(models: Sequence[ModelReport]) -> go.Figure:
         estimates = [found.r_auroc for _, found in known]
         figure.add_bar(
             x=[title for title, _ in known],
-            y=[one.value for one in estimates],
+            base=0.5,
+            y=[one.value - 0.5 for one in estimates],
+            customdata=[one.value for one in estimates],
             error_y={
                 "array": [one.high - one.value for one in estimates],
                 "arrayminus": [one.value - one.low for one in estimates],
@@ -39,10 +41,10 @@ def r_auroc_bars(models: Sequence[ModelReport]) -> go.Figure:
             },
             name=name,
             marker={"color": COLORS[number % len(COLORS)]},
-            hovertemplate="%{y:.3f}<extra>" + name + "</extra>",
+            hovertemplate="%{customdata:.3f}<extra>" + name + "</extra>",
         )
     figure.add_hline(y=0.5, line={"color": "#5a6575", "width": 1, "dash": "dot"})
-    figure.update_layout(barmode="group", yaxis={"title": "R-AUROC", "range": [0.3, 1], "gridcolor": "#ECEEF1"})
+    figure.update_layout(barmode="group", yaxis={"title": "R-AUROC", "gridcolor": "#ECEEF1"})
     return _plain(figure, "R-AUROC, with 95 % bootstrap intervals over queries")
 
 

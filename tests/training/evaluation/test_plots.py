@@ -15,9 +15,10 @@ def test_bars_are_the_numbers_with_their_intervals() -> None:
     (bar,) = [trace for trace in figure.data if trace.name == "u"]
     estimate = found.uncertainties["u"].r_auroc
     assert list(bar.x) == ["birds"]
-    assert bar.y[0] == estimate.value
-    assert bar.y[0] + bar.error_y.array[0] == pytest.approx(estimate.high)
-    assert bar.y[0] - bar.error_y.arrayminus[0] == pytest.approx(estimate.low)
+    top = bar.base + bar.y[0]
+    assert top == pytest.approx(estimate.value)
+    assert top + bar.error_y.array[0] == pytest.approx(estimate.high)
+    assert top - bar.error_y.arrayminus[0] == pytest.approx(estimate.low)
 
 
 def test_lines_end_at_the_whole_error_and_leave_out_what_is_missing() -> None:
