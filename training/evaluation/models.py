@@ -131,9 +131,9 @@ class Scorer:
         return uncertainties(z, u, logits=self.logits, seed=seed)
 
     def classes(self, labels: np.ndarray) -> np.ndarray | None:
-        """The classifier's class of each label (N,), NO_CLASS for labels that are no ImageNet-1k wnids; or None."""
-        wnids = imagenet_classes()
-        if self.class_count != len(wnids):
+        """The classifier's class of each label (N,), NO_CLASS for labels that are none of its wnids; or None."""
+        wnids = imagenet_classes(self.class_count)
+        if not wnids:
             return None
         return np.array([wnids.get(str(label), NO_CLASS) for label in labels])
 
