@@ -67,6 +67,7 @@ class TrainConfig:
         weight_decay: none on biases.
         hidden: width of the head.
         degraded: whether degraded views are trained on; False leaves the paper's augmentation.
+        whole: whether whole pictures are trained on besides augmented views; False leaves the paper's.
         standardize: train on z with zero mean and unit variance a channel, folded into the first layer afterwards, so
             that the head that is saved takes plain z.
         dropout: share of the channels of (standardised) z that are zeroed for each view in training. A head that leans
@@ -94,6 +95,7 @@ class TrainConfig:
     weight_decay: float = 1e-4
     hidden: int = 512
     degraded: bool = True
+    whole: bool = True
     standardize: bool = False
     dropout: float = 0.0
     ema: float = 0.0

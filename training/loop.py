@@ -81,7 +81,8 @@ class Trainer:
     def __init__(self, views: CachedViews, config: TrainConfig, weights: np.ndarray, checks: Validation) -> None:
         self.views, self.config, self.weights, self.checks = views, config, weights, checks
         self.goal = targets(views, config)
-        self.rows = np.flatnonzero(np.isfinite(self.goal) & (weights[views.source] > 0))
+        usable = np.isfinite(self.goal) & (weights[views.source] > 0)
+        self.rows = np.flatnonzero(usable if config.whole else usable & (views.pass_index > 0))
         if len(self.rows) < config.batch:
             raise ValueError(
                 f"Found {len(self.rows)} training views with {config.task_losses}; a batch is {config.batch}."

@@ -71,13 +71,14 @@ class Validation:
         return numbers
 
 
-def prepare(views: CachedViews, names: list[str], *, least_wrong: int = 10) -> Validation:
+def prepare(views: CachedViews, names: list[str], *, least_wrong: int = 10, most_pictures: int = 100_000) -> Validation:
     """Find the held-out views of a cache and their nearest pictures.
 
     Args:
         views: the cache.
         names: of its sources, in order.
         least_wrong: a source with fewer wrong (or right) answers than this gives no R-AUROC.
+        most_pictures: neither does one with more whole pictures, among which a search would take longer than training.
 
     Raises:
         ValueError: if nothing is held out, or the classifier is always right or always wrong there.
@@ -92,15 +93,15 @@ def prepare(views: CachedViews, names: list[str], *, least_wrong: int = 10) -> V
         )
     retrieval = {}
     for index, name in enumerate(names):
-        found = _retrieve(views, index)
+        found = _retrieve(views, index, most_pictures)
         if found is not None and min(found.correct.sum(), (~found.correct).sum()) >= least_wrong:
             retrieval[name] = found
     return Validation(views, rows, classified, np.flatnonzero(views.pass_index[rows] == 0), retrieval)
 
 
-def _retrieve(views: CachedViews, source: int) -> Retrieval | None:
+def _retrieve(views: CachedViews, source: int, most_pictures: int) -> Retrieval | None:
     gallery = np.flatnonzero((views.source == source) & (views.pass_index == 0))
-    if len(gallery) < 2 or not views.held_out[gallery].any():
+    if not 2 <= len(gallery) <= most_pictures or not views.held_out[gallery].any():
         return None
     labels = views.facts["label"][gallery]
     if len(np.unique(labels)) == len(labels):

@@ -1,183 +1,197 @@
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import rankdata
 
 from pvu.checkpoint import load_head
-from pvu.head import UncertaintyHead
-from training import pretrain, validation
+from pvu.models import hash_weights
+from tests.training.cached_views import EVERYTHING, make_views
+from tests.training.cached_views import train as train_in_memory
+from training import pretrain
 from training.cache import build_cache
-from training.cached import CachedViews, targets
 from training.config import CacheConfig, Config, TrainConfig
-from training.pretrain import TrainingError, fold, learning_rate, parameter_groups, predict, train_head
-from training.shards import FACTS, CacheError
+from training.guards import TrainingError
+from training.pretrain import predict
+from training.shards import CacheError
+from training.state import TrainingState
 
-DIM = 8
-QUICK = TrainConfig(epochs=12, batch=64, hidden=16, base_lr=4e-3)
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def views() -> CachedViews:
-    """2,000 views whose task loss is a smooth function of z; the wrong half of the answers has the higher losses."""
-    rng = np.random.default_rng(0)
-    z = rng.normal(size=(2000, DIM)).astype(np.float16)
-    facts = np.zeros(2000, FACTS)
-    facts["cross_entropy"] = np.exp(z[:, 0].astype(np.float32)) + 0.1 * rng.random(2000)
-    facts["instance"] = -z[:, 1]
-    facts["distance"] = z[:, 2]
-    facts["correct"] = facts["cross_entropy"] < np.median(facts["cross_entropy"])
-    facts["label"] = rng.integers(0, 3, 2000)
-    facts["area"], facts["image"] = 1, np.arange(2000)
-    source = (np.arange(2000) >= 1200).astype(np.int16)
-    held_out = rng.random(2000) < 0.3
-    return CachedViews(z, facts, source, np.zeros(2000, np.int16), held_out, np.ones(2000, bool), {})
+def config(cache_config: CacheConfig) -> Config:
+    return Config("fake", cache_config, TrainConfig(epochs=2, batch=8, hidden=16))
 
 
-def train(views: CachedViews, config: TrainConfig, weights: tuple[float, float] = (1, 1)) -> pretrain.Trained:
-    return train_head(views, config, np.array(weights), validation.prepare(views, ["a", "b"]))
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        QUICK,
-        replace(QUICK, loss="l2"),
-        replace(QUICK, pairs="within", standardize=True),
-        replace(QUICK, ema=0.9),
-        replace(QUICK, dropout=0.3),
-    ],
-    ids=["paper", "l2", "within", "ema", "dropout"],
-)
-def test_training_learns(views: CachedViews, config: TrainConfig) -> None:
-    trained = train(views, config)
-    assert trained.history[trained.epoch - 1]["auroc"] > 0.95
-    assert trained.history[trained.epoch - 1]["auroc"] == max(numbers["auroc"] for numbers in trained.history)
-    assert len(trained.history) == config.epochs
-
-
-def test_one_seed_gives_one_head(views: CachedViews) -> None:
-    config = replace(QUICK, epochs=2)
-    z = views.z[:10]
-    first, again = (predict(train(views, config).head, z) for _ in range(2))
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, predict(train(views, replace(config, seed=2)).head, z))
-
-
-def test_a_collapsed_head_is_an_error(views: CachedViews) -> None:
-    with pytest.raises(TrainingError, match="collapsed"):
-        # Weights that decay at once: u is the same for every image.
-        train(views, replace(QUICK, weight_decay=1e3, base_lr=1e-3, epochs=3))
-
-
-def test_losses_that_are_not_finite_are_an_error(views: CachedViews) -> None:
-    checks = validation.prepare(views, ["a", "b"])
-    views.z[:] = np.inf
-    with pytest.raises(TrainingError, match="training loss is nan"):
-        train_head(views, QUICK, np.ones(2), checks)
-
-
-def test_too_few_views_are_refused(views: CachedViews) -> None:
-    with pytest.raises(ValueError, match="a batch is 4096"):
-        train(views, replace(QUICK, batch=4096))
-
-
-def test_single_task_loss_is_the_target_of_training_views_alone(views: CachedViews) -> None:
-    goal = targets(views, QUICK)
-    assert np.isnan(goal[views.held_out]).all()
-    np.testing.assert_array_equal(goal[~views.held_out], views.facts["cross_entropy"][~views.held_out])
-
-
-def test_several_task_losses_are_averaged_as_ranks_in_their_source(views: CachedViews) -> None:
-    views.facts["instance"][5] = np.nan  # has one of the two losses: its target is that one's rank
-    views.held_out[5] = False
-    goal = targets(views, replace(QUICK, task_losses={"cross_entropy": 3.0, "instance": 1.0}))
-    for source in (0, 1):
-        rows = np.flatnonzero((views.source == source) & ~views.held_out)
-        ce = rankdata(views.facts["cross_entropy"][rows]) / len(rows)
-        both = rows != 5
-        instance = rankdata(views.facts["instance"][rows[both]]) / both.sum()
-        np.testing.assert_allclose(goal[rows[both]], (3 * ce[both] + instance) / 4, rtol=1e-6)
-        np.testing.assert_allclose(goal[rows[~both]], ce[~both], rtol=1e-6)
-    assert np.isnan(goal[views.held_out]).all()
-
-
-def test_degraded_views_can_be_left_out(views: CachedViews) -> None:
-    views.facts["degradation"][:100] = 1
-    goal = targets(views, replace(QUICK, degraded=False))
-    assert np.isnan(goal[:100]).all()
-
-
-@pytest.mark.parametrize("pairs", ["across", "within", "alike"])
-def test_pairs_and_weights(views: CachedViews, pairs: str) -> None:
-    views.pass_index[::2] = 1
-    rows = np.flatnonzero(~views.held_out)
-    config = replace(QUICK, batch=2000, pairs=pairs)
-    batch = next(pretrain.draw_pairs(rows, views, np.array([1.0, 3.0]), config))
-    assert not views.held_out[batch].any()
-    drawn = views.source[batch]
-    assert (drawn == 1).mean() == pytest.approx(3 * 800 / (1200 + 3 * 800), abs=0.05)
-    same_source = (drawn[0::2] == drawn[1::2]).mean()
-    assert same_source == 1 if pairs != "across" else 0.45 < same_source < 0.7
-    same_kind = (views.pass_index[batch[0::2]] == views.pass_index[batch[1::2]]).mean()
-    assert same_kind == 1 if pairs == "alike" else 0.4 < same_kind < 0.6
-
-
-def test_a_source_of_weight_zero_teaches_nothing(views: CachedViews) -> None:
-    config = replace(QUICK, epochs=2)
-    before = predict(train(views, config, weights=(1, 0)).head, views.z[:10])
-    views.facts["cross_entropy"][views.source == 1] = np.random.default_rng(1).random(800)
-    np.testing.assert_array_equal(predict(train(views, config, weights=(1, 0)).head, views.z[:10]), before)
-
-
-def test_folded_standardisation_is_the_same_function() -> None:
-    torch.manual_seed(0)
-    head = UncertaintyHead(DIM, 16)
-    z, mean, std = torch.randn(20, DIM), torch.randn(DIM), torch.rand(DIM) + 0.5
-    torch.testing.assert_close(fold(head, mean, std)(z), head((z - mean) / std))
-
-
-def test_biases_are_not_decayed() -> None:
-    decayed, biases = parameter_groups(UncertaintyHead(DIM, 16), 0.5)
-    assert (decayed["weight_decay"], biases["weight_decay"]) == (0.5, 0.0)
-    assert [tuple(p.shape) for p in decayed["params"]] == [(16, DIM), (16, 16), (1, 16)]
-    assert [p.ndim for p in biases["params"]] == [1, 1, 1]
-
-
-def test_learning_rate_warms_up_inside_the_cosine() -> None:
-    config = TrainConfig(batch=2048, base_lr=1e-3, warmup=0.1, warmup_lr=1e-4)
-    peak = 1e-3 * 8**0.5
-    assert learning_rate(0, config) == pytest.approx(1e-4)
-    assert learning_rate(0.05, config) == pytest.approx((1e-4 + peak) / 2)
-    assert learning_rate(0.5, config) == pytest.approx(peak / 2)
-    assert learning_rate(1, config) == pytest.approx(0)
-
-
-def test_run_saves_a_head_that_says_what_it_was_made_from(
-    data: Path, cache_config: CacheConfig, encoder, tmp_path: Path
-) -> None:
+@pytest.fixture
+def cache(data: Path, cache_config: CacheConfig, encoder, tmp_path: Path) -> Path:
+    """A cache of two sources; the fake classifier is always wrong, so who is right is drawn."""
     build_cache(cache_config, encoder, data, tmp_path / "cache", workers=0)
     rng = np.random.default_rng(0)
     for path in (tmp_path / "cache" / "shards").glob("*/facts.npy"):
         facts = np.load(path)
-        facts["correct"] = rng.random(len(facts)) < 0.5  # the fake classifier is always wrong
+        facts["correct"] = rng.random(len(facts)) < 0.5
         np.save(path, facts)
-    config = Config("fake", cache_config, TrainConfig(epochs=2, batch=8, hidden=16))
-    trained = pretrain.run(config, tmp_path / "cache", tmp_path / "out", command="train me")
+    return tmp_path / "cache"
+
+
+def test_run_saves_a_head_that_says_what_it_was_made_from(config: Config, cache: Path, tmp_path: Path) -> None:
+    trained = pretrain.run(config, cache, tmp_path / "out", command="train me")
     head, metadata = load_head(tmp_path / "out" / "head.safetensors")
-    z = rng.normal(size=(5, 48)).astype(np.float32)
+    z = np.random.default_rng(0).normal(size=(5, 48)).astype(np.float32)
     np.testing.assert_allclose(predict(head, z), predict(trained.head, z), rtol=1e-2)
     assert metadata["backbone"] == "fake"
+    assert metadata["backbone_hash"] == json.loads((cache / "manifest.json").read_text())["backbone"]
     assert metadata["command"] == "train me"
     assert metadata["config"]["train"]["batch"] == 8
     assert len(metadata["reference_quantiles"]) == 101
     assert metadata["reference_quantiles"] == sorted(metadata["reference_quantiles"])
     assert metadata["training_data"]["plain"] == 7 * 2
-    assert (tmp_path / "out" / "history.json").is_file()
-    (tmp_path / "cache" / "manifest.json").unlink()
-    with pytest.raises(CacheError):
-        pretrain.run(config, tmp_path / "cache", tmp_path / "out", command="")
+    history = json.loads((tmp_path / "out" / "history.json").read_text())
+    assert [numbers["epoch"] for numbers in history] == [1, 2]
+
+
+def test_the_head_of_a_run_gone_on_with_is_the_same_file(config: Config, cache: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        pretrain.run(config, cache, tmp_path / "out", command="")
+    first = load_head(tmp_path / "out" / "head.safetensors")[0]
+    pretrain.run(config, cache, tmp_path / "other", command="")
+    assert hash_weights(first) == hash_weights(load_head(tmp_path / "other" / "head.safetensors")[0])
+
+
+def test_the_cache_of_another_backbone_is_refused(config: Config, cache: Path, encoder, tmp_path: Path) -> None:
+    own = hash_weights(encoder.backbone)
+    pretrain.run(config, cache, tmp_path / "out", command="", backbone=own)
+    with torch.no_grad():
+        encoder.backbone.weight[0, 0] += 1
+    with pytest.raises(TrainingError, match=rf"other weights than those of fake: their hash is {own}, expected"):
+        pretrain.run(config, cache, tmp_path / "out", command="", backbone=hash_weights(encoder.backbone))
+
+
+def test_a_stale_cache_is_refused(config: Config, cache: Path, tmp_path: Path) -> None:
+    other = replace(config, cache=replace(config.cache, seed=5))
+    with pytest.raises(CacheError, match=r"made with another seed \(0, expected 5\)"):
+        pretrain.run(other, cache, tmp_path / "out", command="")
+    (cache / "shards" / "plain-01-0000000").rename(cache / "shards" / "elsewhere")
+    with pytest.raises(CacheError, match="not finished"):
+        pretrain.run(config, cache, tmp_path / "out", command="")
+
+
+def test_several_seeds_are_summed_up(config: Config, cache: Path, tmp_path: Path) -> None:
+    pretrain.run_seeds(config, [1, 2], cache, tmp_path / "out", command="", backbone=None)
+    found = json.loads((tmp_path / "out" / "seeds.json").read_text())
+    values = [found["seeds"][seed]["loss"] for seed in ("1", "2")]
+    assert values[0] != values[1]
+    assert found["summary"]["loss"]["mean"] == pytest.approx(np.mean(values))
+    assert found["summary"]["loss"]["std"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    for seed in (1, 2):
+        metadata = load_head(tmp_path / "out" / f"seed-{seed}" / "head.safetensors")[1]
+        assert metadata["config"]["train"]["seed"] == seed
+
+
+def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    """The one line on standard error with which the command ends."""
+    monkeypatch.setattr(sys, "argv", ["training.pretrain", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        pretrain.main()
+    found = capsys.readouterr()
+    assert (ended.value.code, found.out) == (2, "")
+    (sentence,) = found.err.splitlines()
+    return sentence
+
+
+@pytest.mark.parametrize("size", ["tiny", "small", "base", "large"])
+def test_without_a_cache_one_sentence_says_what_data_and_which_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, size: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    config, cache = f"training/configs/vit_{size}_in21k.yaml", f"runs/vit_{size}_in21k/cache"
+    sentence = refusal(capsys, monkeypatch, config)
+    assert sentence.startswith(f"There is no cache at {cache}. It is made from ImageNet-21k (Winter 2021")
+    for fact in ("one tar of images for each wnid", "DATA/imagenet21k/n00004475.tar", "Hugging Face hub"):
+        assert fact in sentence
+    assert sentence.endswith(f"python -m training.cache {config} --data DATA --out {cache}")
+
+
+def test_without_a_cache_other_configurations_name_their_folders(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = str(ROOT / "training" / "configs" / "efficientnet_lite0.yaml")
+    sentence = refusal(capsys, monkeypatch, config, "--out", str(tmp_path))
+    assert f"no cache at {tmp_path}/cache. It is made from a folder DATA that holds imagenet_photos, " in sentence
+
+
+def test_an_absent_configuration_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "There is no configuration at absent.yaml" in refusal(capsys, monkeypatch, "absent.yaml")
+
+
+def test_a_process_that_was_killed_goes_on_and_ends_with_the_same_head(tmp_path: Path) -> None:
+    config, path = replace(EVERYTHING, epochs=2000), tmp_path / "c.safetensors"
+    command = [sys.executable, "-m", "tests.training.cached_views", str(path)]
+    killed = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    try:
+        _wait_for(path)
+    finally:
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.wait()
+    at = _steps(path)
+    assert 0 < at < 4000
+    # The rest is taken in this process, as far as a few epochs behind the kill, against a run that is not interrupted.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        ends = _until(config, at // 2 + 3, path)
+        expected = _until(config, at // 2 + 3, None)
+    finally:
+        torch.set_num_threads(threads)
+    assert hash_weights(ends.head) == hash_weights(expected.head)
+    assert hash_weights(ends.average) == hash_weights(expected.average)
+    assert ends.step == expected.step > at
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not path.is_file():
+        assert time.monotonic() < deadline, "the run wrote no checkpoint"
+        time.sleep(0.005)
+    time.sleep(0.05)
+
+
+def _steps(path: Path) -> int:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return int(json.loads(file.metadata()["pvu"])["step"])
+
+
+def _until(config: TrainConfig, epochs: int, checkpoint: Path | None) -> TrainingState:
+    """The state after some epochs of a longer run."""
+    from training.loop import Trainer
+
+    class Enough(BaseException):
+        pass
+
+    states: list[TrainingState] = []
+    end_epoch = Trainer.end_epoch
+
+    def stopping(trainer: Trainer) -> None:
+        end_epoch(trainer)
+        if len(trainer.state.history) >= epochs:
+            states.append(trainer.state)
+            raise Enough
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "end_epoch", stopping)
+        with pytest.raises(Enough):
+            train_in_memory(make_views(), config, checkpoint=checkpoint)
+    return states[0]

@@ -52,6 +52,11 @@ def test_a_source_with_few_wrong_answers_gives_no_r_auroc() -> None:
     assert not checks.retrieval
 
 
+def test_a_source_with_too_many_pictures_to_search_gives_no_r_auroc() -> None:
+    assert prepare(make_views(), ["photos"], most_pictures=300).retrieval
+    assert not prepare(make_views(), ["photos"], most_pictures=299).retrieval
+
+
 def test_nothing_held_out_is_refused() -> None:
     with pytest.raises(ValueError, match="found 0 right of 0"):
         prepare(make_views(held_out=0.0), ["photos"])
