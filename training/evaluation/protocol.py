@@ -180,7 +180,12 @@ def evaluate_set(
         human_entropy: (N,) float, nats, NaN for none.
         resamples: of the bootstrap; 0 gives no intervals.
         seed: of the bootstrap.
+
+    Raises:
+        ValueError: if lengths differ.
+        SourceError: if there are fewer than two images, or no label.
     """
+    _check_lengths(encoded, human_entropy, *(cropped or {}).values())
     answers = answers or find_answers(encoded)
     correct, rows, labels = answers.correct, answers.rows, encoded.labels[answers.rows]
     r_aurocs = r_auroc_estimates(correct, answers.of_queries, resamples=resamples, seed=seed)
@@ -220,7 +225,12 @@ def find_answers(encoded: EncodedSet) -> Answers:
         ValueError: if lengths differ.
         SourceError: if there are fewer than two images, or no label.
     """
-    _check(encoded)
+    _check_lengths(encoded)
+    if len(encoded.z) < 2 or not has_label(encoded.labels).any():
+        raise SourceError(
+            f"{encoded.name} has {len(encoded.z)} images, {int(has_label(encoded.labels).sum())} with a label. "
+            "Recall@1 needs at least two images and a label."
+        )
     neighbors, similarities = nearest_neighbors(encoded.z, NEIGHBORS)
     correct, rows = correct_at_1(neighbors, encoded.labels)
     scores = _with_similarity(encoded.scores, similarities[:, 0], correct, rows)
@@ -254,14 +264,13 @@ def summary(u: np.ndarray) -> dict[str, float]:
     }
 
 
-def _check(encoded: EncodedSet) -> None:
-    lengths = {len(encoded.z), len(encoded.labels), *(len(score) for score in encoded.scores.all.values())}
-    if len(lengths) > 1:
-        raise ValueError(f"Representations, labels and uncertainties of {encoded.name} have the lengths {lengths}.")
-    if len(encoded.z) < 2 or not has_label(encoded.labels).any():
-        raise SourceError(
-            f"{encoded.name} has {len(encoded.z)} images, {int(has_label(encoded.labels).sum())} with a label. "
-            "Recall@1 needs at least two images and a label."
+def _check_lengths(encoded: EncodedSet, *others: np.ndarray | None) -> None:
+    arrays = [encoded.labels, *encoded.scores.all.values(), encoded.classes, *others]
+    wrong = {len(one) for one in arrays if one is not None} - {len(encoded.z)}
+    if wrong:
+        raise ValueError(
+            f"{encoded.name} has {len(encoded.z)} representations, but labels, uncertainties, classes or "
+            f"human entropies of {', '.join(map(str, sorted(wrong)))} images. Give one of each an image."
         )
 
 

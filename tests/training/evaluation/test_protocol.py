@@ -171,8 +171,11 @@ def test_an_uncertainty_with_a_nan_gives_nan_and_not_a_wrong_number(arrays) -> N
 
 def test_arrays_that_do_not_fit_are_refused(arrays) -> None:
     z, labels, u = (arrays[name] for name in ("z", "labels", "u"))
-    with pytest.raises(ValueError, match="the lengths"):
+    with pytest.raises(ValueError, match=r"300 representations, but .* of 299 images"):
         evaluate_arrays(z, u, labels[1:])
+    for name in ("human_entropy", "classes", "cropped"):
+        with pytest.raises(ValueError, match="of 299 images"):
+            evaluate_arrays(z, u, labels, **{name: np.ones(299)})
     with pytest.raises(SourceError, match="has 300 images, 0 with a label"):
         evaluate_arrays(z, u, np.full(300, None))
     with pytest.raises(SourceError, match="has 1 images"):
