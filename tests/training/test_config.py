@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
+import yaml
 
 from training.config import TASK_LOSSES, TrainConfig, load_config
 from training.loop import learning_rate
@@ -12,7 +13,11 @@ from training.shards import FACTS
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+# Those of heads; a backbone's own training has others.
+HEADS = [path for path in sorted(CONFIGS.glob("*.yaml")) if "model" in yaml.safe_load(path.read_text())]
+
+
+@pytest.mark.parametrize("path", HEADS, ids=lambda path: path.stem)
 def test_the_committed_configurations_load(path: Path) -> None:
     config = load_config(path)
     assert config.model
