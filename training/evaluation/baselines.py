@@ -15,6 +15,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+RANDOM = "random"
 SIMILARITY = "-similarity"
 COMBINED = "and -similarity"
 _BLOCK = 4096
@@ -74,7 +75,7 @@ def uncertainties(
     """
     heads = {name: np.asarray(one) for name, one in (u.items() if isinstance(u, Mapping) else [("u", u)])}
     baselines = {
-        "random": np.random.default_rng(seed).random(len(z)),
+        RANDOM: np.random.default_rng(seed).random(len(z)),
         "-norm": -np.linalg.norm(np.asarray(z, np.float32), axis=1),
     }
     guesses = None

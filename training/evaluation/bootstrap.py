@@ -6,9 +6,12 @@ about, not on which images could be found.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
+from pvu.metrics import auroc
 
 LEVEL = (2.5, 97.5)
 _BLOCK = 2**21  # numbers at a time: 16 MB an array
@@ -39,6 +42,22 @@ def share(correct: np.ndarray, *, resamples: int = 1000, seed: int = 0) -> Estim
         return Estimate(value)
     drawn = np.random.default_rng(seed).binomial(n, value, resamples) / n
     return Estimate(value, *(float(edge) for edge in np.percentile(drawn, LEVEL)))
+
+
+def auroc_estimates(
+    positive: np.ndarray, scores: Mapping[str, np.ndarray], *, resamples: int = 1000, seed: int = 0
+) -> dict[str, Estimate]:
+    """AUROCs of several scores with their intervals, from the same resamples.
+
+    Args:
+        positive: (n,) bool.
+        scores: by name, each (n,) float, higher for positives: -u where the positives are the right answers.
+        resamples: of the bootstrap; 0 gives no intervals.
+        seed: of the bootstrap.
+    """
+    stacked = np.stack([np.asarray(score, np.float64) for score in scores.values()])
+    samples = auroc_resamples(positive, stacked, resamples=resamples, seed=seed)
+    return {name: auroc_interval(samples[row], auroc(positive, stacked[row])) for row, name in enumerate(scores)}
 
 
 def auroc_interval(samples: np.ndarray, value: float) -> Estimate:

@@ -16,7 +16,7 @@ from pvu.head import UncertaintyHead
 from pvu.models import Model
 from training.data import imagenet_classes
 from training.degradations import follows_strength
-from training.evaluation.baselines import Uncertainties, uncertainties
+from training.evaluation.baselines import RANDOM, Uncertainties, uncertainties
 from training.evaluation.encoding import backbone_fingerprint, encode_degraded, encode_set, head_output
 from training.evaluation.humans import human_entropies
 from training.evaluation.ood import MixtureReport, evaluate_mixture
@@ -186,7 +186,8 @@ def _degradations(scored: Scorer, images: ImageSet, options: Options) -> dict[st
     found: dict[str, dict[str, float]] = {}
     for kind, z in encode_degraded(scored.model, images, kept=options.kept).items():
         for name, score in scored(z, seed=options.seed).all.items():
-            found.setdefault(name, {})[kind] = follows_strength(score)
+            if name != RANDOM:
+                found.setdefault(name, {})[kind] = follows_strength(score)
     return found
 
 

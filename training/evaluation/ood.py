@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pvu.metrics import auroc, correct_at_1
+from pvu.metrics import correct_at_1
 from pvu.neighbors import nearest_neighbors
 from training.evaluation.baselines import Uncertainties
-from training.evaluation.bootstrap import Estimate
-from training.evaluation.protocol import EncodedSet, r_auroc_estimates
+from training.evaluation.bootstrap import Estimate, auroc_estimates
+from training.evaluation.protocol import EncodedSet
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class MixtureReport:
 
     images: int
     recall_at_1: float
-    ood_auroc: dict[str, float]
+    ood_auroc: dict[str, Estimate]
     mixed_r_auroc: dict[str, Estimate]
 
 
@@ -44,7 +44,7 @@ def evaluate_mixture(
     Args:
         upstream: what the head was trained for.
         downstream: one or more sets, pooled.
-        resamples: of the bootstrap of the mixed R-AUROC.
+        resamples: of the bootstrap.
         seed: of the draw and of the bootstrap.
     """
     other = pooled(downstream)
@@ -54,12 +54,12 @@ def evaluate_mixture(
     is_downstream = np.repeat([False, True], n)
     neighbors, _ = nearest_neighbors(union.z, 1)
     correct, rows = correct_at_1(neighbors, union.labels)
-    of_queries = {name: score[rows] for name, score in union.scores.all.items()}
+    certainties = {name: -score[rows] for name, score in union.scores.all.items()}
     return MixtureReport(
         images=n,
         recall_at_1=float(correct.mean()),
-        ood_auroc={name: auroc(is_downstream, score) for name, score in union.scores.all.items()},
-        mixed_r_auroc=r_auroc_estimates(correct, of_queries, resamples=resamples, seed=seed),
+        ood_auroc=auroc_estimates(is_downstream, union.scores.all, resamples=resamples, seed=seed),
+        mixed_r_auroc=auroc_estimates(correct, certainties, resamples=resamples, seed=seed),
     )
 
 

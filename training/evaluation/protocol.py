@@ -17,7 +17,7 @@ from pvu.errors import SourceError
 from pvu.metrics import Labels, auroc, correct_at_1, has_label, rank_correlation, risk_coverage, within_label_auroc
 from pvu.neighbors import nearest_neighbors
 from training.evaluation.baselines import COMBINED, SIMILARITY, Uncertainties, combined, uncertainties
-from training.evaluation.bootstrap import Estimate, auroc_interval, auroc_resamples, share
+from training.evaluation.bootstrap import Estimate, auroc_estimates, share
 from training.evaluation.safe import safe_retrieval
 
 NEIGHBORS = 10  # enough that safe retrieval, which leaves out a tenth, nearly always finds its answer among them
@@ -188,7 +188,8 @@ def evaluate_set(
     _check_lengths(encoded, human_entropy, *(cropped or {}).values())
     answers = answers or find_answers(encoded)
     correct, rows, labels = answers.correct, answers.rows, encoded.labels[answers.rows]
-    r_aurocs = r_auroc_estimates(correct, answers.of_queries, resamples=resamples, seed=seed)
+    certainties = {name: -score for name, score in answers.of_queries.items()}
+    r_aurocs = auroc_estimates(correct, certainties, resamples=resamples, seed=seed)
     known, guessed_right = _classified(encoded)
     human = np.full(len(encoded.z), np.nan) if human_entropy is None else np.asarray(human_entropy, np.float64)
     reports = {
@@ -235,16 +236,6 @@ def find_answers(encoded: EncodedSet) -> Answers:
     correct, rows = correct_at_1(neighbors, encoded.labels)
     scores = _with_similarity(encoded.scores, similarities[:, 0], correct, rows)
     return Answers(neighbors, rows, correct, scores)
-
-
-def r_auroc_estimates(
-    correct: np.ndarray, scores: Mapping[str, np.ndarray], *, resamples: int = 1000, seed: int = 0
-) -> dict[str, Estimate]:
-    """R-AUROC of several uncertainties (n,) of the same answers (n,) bool, with bootstrap intervals."""
-    stacked = -np.stack([np.asarray(score, np.float64) for score in scores.values()])
-    samples = auroc_resamples(correct, stacked, resamples=resamples, seed=seed)
-    values = [auroc(correct, score) for score in stacked]
-    return {name: auroc_interval(samples[row], values[row]) for row, name in enumerate(scores)}
 
 
 def crop_test(u: np.ndarray, u_cropped: np.ndarray | None) -> float:

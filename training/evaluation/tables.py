@@ -77,10 +77,10 @@ def _summaries(models: Sequence[ModelReport]) -> str:
 
 def _mixtures(models: Sequence[ModelReport]) -> str:
     rows = [
-        [report.model, name, found.images, found.recall_at_1, key, auroc, _estimate(found.mixed_r_auroc[key])]
+        [report.model, name, found.images, found.recall_at_1, key, _estimate(ood), _estimate(found.mixed_r_auroc[key])]
         for report in models
         for name, found in report.mixtures.items()
-        for key, auroc in found.ood_auroc.items()
+        for key, ood in found.ood_auroc.items()
     ]
     titles = ["model", "upstream:downstream", "images of each", "R@1", "uncertainty", "OOD AUROC", "mixed R-AUROC"]
     return _table(titles, rows, models)

@@ -28,8 +28,8 @@ def test_a_mixture_of_all_images_is_the_naive_computation() -> None:
     labels = [f"up {label}" for label in up.labels] + [f"down {label}" for label in down.labels]
     correct = np.array([labels[i] == labels[j] for i, j in enumerate(cosines.argmax(1))])
     assert found.images == 40
-    assert found.ood_auroc["u"] == pytest.approx(roc_auc_score(np.repeat([0, 1], 40), u))
-    assert found.ood_auroc["u"] > 0.7
+    assert found.ood_auroc["u"].value == pytest.approx(roc_auc_score(np.repeat([0, 1], 40), u))
+    assert found.ood_auroc["u"].value > found.ood_auroc["u"].low > 0.6
     assert found.recall_at_1 == pytest.approx(correct.mean())
     assert found.mixed_r_auroc["u"].value == pytest.approx(roc_auc_score(correct, -u))
     assert found.mixed_r_auroc["u"].low < found.mixed_r_auroc["u"].value < found.mixed_r_auroc["u"].high
@@ -39,8 +39,9 @@ def test_as_many_images_of_each_kind_are_drawn_and_the_same_ones_again() -> None
     up, downs = encoded("up", 90, 0), [encoded("a", 20, 1), encoded("b", 25, 2)]
     found = evaluate_mixture(up, downs, resamples=0)
     assert found.images == 45
-    assert found == evaluate_mixture(up, downs, resamples=0)
-    assert found != evaluate_mixture(up, downs, resamples=0, seed=1)
+    again, other = (evaluate_mixture(up, downs, resamples=0, seed=seed) for seed in (0, 1))
+    assert repr(found) == repr(again)  # as text, where NaN equals NaN
+    assert found.ood_auroc["u"].value != other.ood_auroc["u"].value
 
 
 def test_labels_of_different_sets_are_different_and_common_uncertainties_stay() -> None:
