@@ -32,11 +32,12 @@ from training.cache_checks import (
     check_logits,
     check_representations,
     check_unchanged,
+    classifier_of,
     weights_of,
 )
 from training.command import one_sentence
 from training.config import TASK_LOSSES, CacheConfig, load_config
-from training.data import IMAGENET_1K, UNLABELLED, SourceConfig, SourceImage, list_images
+from training.data import UNLABELLED, SourceConfig, SourceImage, list_images
 from training.ranks import Ranks, launched
 from training.shards import FACTS, CacheError, Shard
 from training.views import Chunk, Views, chunks_of, views_in_order
@@ -49,7 +50,7 @@ class Encoder(Protocol):
     """What the cache needs of a model. :class:`pvu.models.Model` has it."""
 
     preprocessing: Preprocessing
-    backbone: torch.nn.Module  # with get_classifier() and num_classes, as timm's have them
+    backbone: torch.nn.Module  # with get_classifier(), as timm's have it
 
     def represent(self, pixels: torch.Tensor) -> torch.Tensor:
         """(B, size, size, 3) uint8 -> (B, D) float32, on the model's device."""
@@ -94,8 +95,9 @@ def build_cache(
     """
     ranks = ranks or Ranks()
     check_classifier(model)
-    images = {source.name: list_images(data, source, classes=classes_of(model)) for source in config.sources}
-    with _sole_run(out, ranks):
+    classes = classifier_of(model).out_features
+    images = {source.name: list_images(data, source, classes=classes) for source in config.sources}
+    with sole_run(out, ranks):
         if ranks.rank == 0:
             shards.open_cache(out, identity(config, model, images))
             for name, listed in images.items():
@@ -108,14 +110,13 @@ def build_cache(
         return _Run(config, model, out, images, workers, ranks).fill(todo)
 
 
-def classes_of(model: Encoder) -> int:
-    """How many classes the classifier has."""
-    return int(getattr(model.backbone, "num_classes", IMAGENET_1K))
-
-
 @contextmanager
-def _sole_run(out: Path, ranks: Ranks) -> Iterator[None]:
-    """Keeps a second run from writing to the same cache."""
+def sole_run(out: Path, ranks: Ranks) -> Iterator[None]:
+    """Keeps a second run from writing to the same cache.
+
+    Raises:
+        CacheError: if another one does.
+    """
     if ranks.rank > 0:
         yield
         return

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from pvu.models import hash_weights
+from pvu.backbones import hash_weights
 from training.shards import CacheError
 
 
@@ -23,8 +23,8 @@ def weights_of(model: Frozen) -> dict[str, str]:
     return {"backbone": hash_weights(model.backbone), "classifier": hash_weights(classifier_of(model))}
 
 
-def classifier_of(model: Frozen) -> torch.nn.Module:
-    """The classifier, as timm models give it."""
+def classifier_of(model: Frozen) -> torch.nn.Linear:
+    """The classifier, as timm models give it. Where there is none, :func:`check_classifier` says so."""
     return model.backbone.get_classifier()  # type: ignore[operator, no-any-return]
 
 
@@ -34,7 +34,7 @@ def check_classifier(model: Frozen) -> None:
     Raises:
         CacheError: if there is none.
     """
-    found = classifier_of(model)
+    found: torch.nn.Module = classifier_of(model)
     if not isinstance(found, torch.nn.Linear):
         raise CacheError(
             f"The model has no classifier ({type(found).__name__} in its place), so it has no task loss. "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +13,6 @@ from training import shards
 from training.config import CacheConfig, TrainConfig
 from training.data import is_held_out
 from training.rows import MappedRows
-from training.shards import CacheError
 
 IN_MEMORY = 8 << 30  # bytes of representations up to which they are read into memory, where random rows are quickest
 
@@ -73,12 +71,7 @@ def load_views(cache: Path, config: CacheConfig, *, in_memory: int = IN_MEMORY) 
     Raises:
         CacheError: if it is missing, unfinished or damaged, or lacks a source of the configuration.
     """
-    path = cache / "manifest.json"
-    if not path.is_file():
-        raise CacheError(f"There is no cache at {cache}. Make it with training.cache.")
-    manifest = json.loads(path.read_text())
-    if manifest.get("format") != shards.FORMAT:
-        raise CacheError(f"{cache} holds a cache of format {manifest.get('format')!r}, expected {shards.FORMAT!r}.")
+    manifest = shards.read_manifest(cache, f"There is no cache at {cache}. Make it with training.cache.")
     shards.check(cache, manifest, shards.config_identity(config))
     listed = {source.name: shards.read_images(cache, source.name) for source in config.sources}
     names = tuple(sorted({name for rows in listed.values() for *_, name in rows if name is not None}))

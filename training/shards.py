@@ -96,12 +96,17 @@ def is_done(cache: Path, shard: Shard) -> bool:
 
 def write_shard(cache: Path, shard: Shard, z: np.ndarray, facts: np.ndarray) -> None:
     """Write one shard: z (n, D), stored as float16, and facts (n,) of FACTS."""
+    write_arrays(cache, shard, {"z": z.astype(np.float16), "facts": facts})
+
+
+def write_arrays(cache: Path, shard: Shard, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write the folder of one shard, a file an array: all of it, or nothing."""
     final = cache / "shards" / shard.name
     partial = final.with_name(f"{final.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    _save(partial / "z.npy", z.astype(np.float16))
-    _save(partial / "facts.npy", facts)
+    for name, array in arrays.items():
+        _save(partial / f"{name}.npy", array)
     shutil.rmtree(final, ignore_errors=True)  # a damaged one
     os.replace(partial, final)
 
@@ -186,6 +191,25 @@ def open_cache(cache: Path, identity: dict[str, Any]) -> None:
     check(cache, manifest | added, expected)
     if added:
         write_json(path, manifest | added)
+
+
+def read_manifest(cache: Path, missing: str) -> dict[str, Any]:
+    """What a cache was made from.
+
+    Args:
+        cache: its folder.
+        missing: what to say where there is none.
+
+    Raises:
+        CacheError: if there is none, or of another format.
+    """
+    path = cache / "manifest.json"
+    if not path.is_file():
+        raise CacheError(missing)
+    manifest: dict[str, Any] = json.loads(path.read_text())
+    if manifest.get("format") != FORMAT:
+        raise CacheError(f"{cache} holds a cache of format {manifest.get('format')!r}, expected {FORMAT!r}.")
+    return manifest
 
 
 def check(cache: Path, manifest: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
