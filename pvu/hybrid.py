@@ -61,8 +61,17 @@ class Trunk(nn.Module):
         Returns:
             (B, 448 + 1280, 7, 7) of the finer of their types.
         """
-        final = self.network.bn2(self.network.conv_head(last))
+        final = self.final(last)
         return torch.cat([F.pixel_unshuffle(middle, 2).to(final.dtype), final], dim=1)
+
+    def final(self, last: torch.Tensor) -> torch.Tensor:
+        """The map (B, 1280, 7, 7) that the trunk's own representation is the mean of, from (B, 320, 7, 7)."""
+        return self.network.bn2(self.network.conv_head(last))
+
+
+def pooled_input(pooled: torch.Tensor) -> torch.Tensor:
+    """The trunk's representation (B, 1280) as square roots, L2-normalised: few channels no longer drown the rest."""
+    return F.normalize(pooled.clamp_min(0).sqrt(), dim=1)
 
 
 class TrunkEmbed(HybridEmbed):  # type: ignore[misc]  # timm is untyped
@@ -79,9 +88,7 @@ class TrunkEmbed(HybridEmbed):  # type: ignore[misc]  # timm is untyped
 
     def tokens(self, maps: torch.Tensor) -> torch.Tensor:
         """(B, 1728, 7, 7) of :meth:`Trunk.forward` -> (B, 1 + 49, W)."""
-        # Square roots even out the few channels that fire strongly: with them the pooled feature retrieves better.
-        pooled = maps[:, MIDDLE_CHANNELS:].mean((2, 3)).clamp_min(0).sqrt()
-        start = self.pooled(F.normalize(pooled, dim=1))
+        start = self.pooled(pooled_input(maps[:, MIDDLE_CHANNELS:].mean((2, 3))))
         return torch.cat([start[:, None], self.proj(maps).flatten(2).transpose(1, 2)], dim=1)
 
 

@@ -13,23 +13,23 @@ class MappedRows:
     """The rows of several arrays, one after the other.
 
     Args:
-        parts: arrays of (n_i, D) with one dtype, memory-mapped.
+        parts: arrays of (n_i, ...) with one dtype and one shape behind n_i, memory-mapped.
     """
 
     def __init__(self, parts: Sequence[np.ndarray]) -> None:
         self.parts = list(parts)
         self.starts = np.cumsum([0, *(len(part) for part in parts)])
         self.dtype = parts[0].dtype
-        self.shape = (int(self.starts[-1]), parts[0].shape[1])
-        self.ndim = 2
+        self.shape = (int(self.starts[-1]), *parts[0].shape[1:])
+        self.ndim = len(self.shape)
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, index: Index) -> np.ndarray:
-        """The rows (n, D) of a slice, of indices (n,) int or of a mask (V,) bool, in memory, in the order asked for."""
+        """The rows (n, ...) of a slice, of indices (n,) int or of a mask (V,) bool, in memory, in that order."""
         rows = self._rows(index)
-        found = np.empty((len(rows), self.shape[1]), self.dtype)
+        found = np.empty((len(rows), *self.shape[1:]), self.dtype)
         order = np.argsort(rows, kind="stable")  # so that each part is read once, from its beginning to its end
         rows = rows[order]
         edges = np.searchsorted(rows, self.starts)
