@@ -101,10 +101,13 @@ def resolve(name: str) -> ModelSpec:
         location = str(typed_path(file).resolve())
         name = f"{base}@{location}"
         known = REGISTRY.get(base)
-        architecture = known.architecture if known else base
-        _require_timm_name(architecture, name)
-        preprocessing = known.preprocessing if known else None
-        spec = ModelSpec(name, architecture, "file", location, preprocessing=preprocessing)
+        if known and known.source == "bundled":
+            spec = replace(known, name=name, location=location, head=None)
+        else:
+            architecture = known.architecture if known else base
+            _require_timm_name(architecture, name)
+            preprocessing = known.preprocessing if known else None
+            spec = ModelSpec(name, architecture, "file", location, preprocessing=preprocessing)
     elif name in REGISTRY:
         spec = REGISTRY[name]
     else:

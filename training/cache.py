@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -46,6 +46,10 @@ from training.views import Chunk, Views, chunks_of, views_in_order
 _LOOK_EVERY = 32
 
 
+Encoded = tuple[Shard, torch.Tensor, np.ndarray]
+"""A shard, its views' representations (n, D) float32, and their changes (n, 4) as :mod:`training.views` gives them."""
+
+
 class Encoder(Protocol):
     """What the cache needs of a model. :class:`pvu.models.Model` has it."""
 
@@ -73,7 +77,14 @@ class WholePictures:
 
 
 def build_cache(
-    config: CacheConfig, model: Encoder, data: Path, out: Path, *, workers: int = 2, ranks: Ranks | None = None
+    config: CacheConfig,
+    model: Encoder,
+    data: Path,
+    out: Path,
+    *,
+    workers: int = 2,
+    ranks: Ranks | None = None,
+    encoded: Callable[[Sequence[Shard]], Iterator[Encoded]] | None = None,
 ) -> int:
     """Fill a cache, or go on with one.
 
@@ -84,6 +95,8 @@ def build_cache(
         out: the cache's folder; made if absent. Several processes must see the same one.
         workers: decoding processes beside the model; 0 decodes in this process.
         ranks: this process among those that fill the cache together; None: alone.
+        encoded: gives shards, their representations and their views' changes, where they need not be computed from
+            pixels; None decodes and encodes the pictures.
 
     Returns:
         How many shards were computed by this call.
@@ -107,7 +120,7 @@ def build_cache(
         plan = shards.plan_of(config, images)
         todo = [shard for shard in plan if not shards.is_whole(out, shard)]
         ranks.wait()  # all have looked before anything is written, so all agree on who does what
-        return _Run(config, model, out, images, workers, ranks).fill(todo)
+        return _Run(config, model, out, images, workers, ranks, encoded).fill(todo)
 
 
 @contextmanager
@@ -182,6 +195,7 @@ class _Run:
     images: dict[str, list[SourceImage]]
     workers: int
     ranks: Ranks
+    encoded: Callable[[Sequence[Shard]], Iterator[Encoded]] | None
     weights: dict[str, str] = field(init=False)
     undecoded: int = field(init=False, default=0)
 
@@ -206,12 +220,9 @@ class _Run:
     def _compute(self, todo: Sequence[Shard], progress: Progress) -> None:
         whole: dict[str, WholePictures] = {}
         unchecked: list[Shard] = []
-        for shard, (pixels, changes) in decoded_shards(
-            todo, self.images, self.config, self.model.preprocessing, self.workers
-        ):
+        for shard, z, changes in (self.encoded or self._encoded)(todo):
             if shard.pass_index > 0 and shard.source not in whole:
                 whole[shard.source] = self._whole_pictures(self._source(shard.source))
-            z = self.model.represent(torch.from_numpy(pixels))
             facts = self._facts(shard, z, changes, whole.get(shard.source))
             shards.write_shard(self.out, shard, z.cpu().numpy(), facts)
             progress.step(shard)
@@ -220,6 +231,12 @@ class _Run:
                 self._check_weights(unchecked)
                 unchecked = []
         self._check_weights(unchecked)
+
+    def _encoded(self, todo: Sequence[Shard]) -> Iterator[Encoded]:
+        for shard, (pixels, changes) in decoded_shards(
+            todo, self.images, self.config, self.model.preprocessing, self.workers
+        ):
+            yield shard, self.model.represent(torch.from_numpy(pixels)), changes
 
     def _check_weights(self, written: list[Shard]) -> None:
         try:

@@ -61,14 +61,13 @@ def load_maps(folder: Path, config: CacheConfig) -> MappedViews:
     Raises:
         CacheError: if it is missing, unfinished, or was made with another configuration.
     """
-    manifest = shards.read_manifest(folder, f"There are no maps at {folder}. Make them with training.hybrid.maps.")
-    shards.check(folder, manifest, {"kind": "maps", **shards.config_identity(config)})
+    manifest = open_maps(folder, config)
     images = {source.name: shards.read_images(folder, source.name) for source in config.sources}
     starts = np.cumsum([0, *(len(listed) for listed in images.values())])
     table: dict[str, list[np.ndarray]] = {}
     maps: dict[str, list[np.ndarray]] = {"middle": [], "last": []}
     for shard in shards.plan_of(config, images):
-        arrays = _read(folder, shard)
+        arrays = read_maps(folder, shard)
         number = next(index for index, source in enumerate(config.sources) if source.name == shard.source)
         listed = images[shard.source][shard.start : shard.stop]
         share = config.sources[number].held_out
@@ -88,7 +87,23 @@ def load_maps(folder: Path, config: CacheConfig) -> MappedViews:
     return MappedViews(MappedRows(maps["middle"]), MappedRows(maps["last"]), **columns, manifest=manifest)
 
 
-def _read(folder: Path, shard: Shard) -> dict[str, np.ndarray]:
+def open_maps(folder: Path, config: CacheConfig) -> dict[str, Any]:
+    """The manifest of a folder of maps.
+
+    Raises:
+        CacheError: if there is none, or it was made with another configuration.
+    """
+    manifest = shards.read_manifest(folder, f"There are no maps at {folder}. Make them with training.hybrid.maps.")
+    shards.check(folder, manifest, {"kind": "maps", **shards.config_identity(config)})
+    return manifest
+
+
+def read_maps(folder: Path, shard: Shard) -> dict[str, np.ndarray]:
+    """The arrays of one shard, memory-mapped.
+
+    Raises:
+        CacheError: if one is missing or damaged.
+    """
     try:
         return {
             name: np.load(folder / "shards" / shard.name / f"{name}.npy", mmap_mode="r")
