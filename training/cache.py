@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,14 +41,15 @@ from training.config import TASK_LOSSES, CacheConfig, load_config
 from training.data import UNLABELLED, SourceConfig, SourceImage, list_images
 from training.ranks import Ranks, launched
 from training.shards import FACTS, CacheError, Shard
-from training.views import Chunk, Views, chunks_of, views_in_order
+from training.views import CHUNK, Chunk, Views, chunks_of, views_in_order
 
+BATCH = 256  # views that are encoded while the next are decoded: what a GPU takes at once, and all cores of a CPU share
 # Shards between two looks at whether the weights are still the same: hashing ViT-L takes as long as a shard on a GPU.
 _LOOK_EVERY = 32
 
 
 Encoded = tuple[Shard, torch.Tensor, np.ndarray]
-"""A shard, its views' representations (n, D) float32, and their changes (n, 4) as :mod:`training.views` gives them."""
+"""A shard, what a head takes of its views, (n, D) float32 or with statistics behind z, and their changes (n, 4)."""
 
 
 class Encoder(Protocol):
@@ -58,6 +60,9 @@ class Encoder(Protocol):
 
     def represent(self, pixels: torch.Tensor) -> torch.Tensor:
         """(B, size, size, 3) uint8 -> (B, D) float32, on the model's device."""
+
+    def features(self, pixels: torch.Tensor, *, statistics: bool) -> torch.Tensor:
+        """As represent, with the statistics of the trunk's stages behind z: (B, D + S) float32."""
 
     def logits(self, z: torch.Tensor) -> torch.Tensor:
         """(B, D) -> (B, classes) float32, both on the model's device."""
@@ -118,7 +123,7 @@ def build_cache(
                 print(f"{name}: {len(listed)} images, {sum(i.label >= 0 for i in listed)} with a class", flush=True)
         ranks.wait()
         plan = shards.plan_of(config, images)
-        todo = [shard for shard in plan if not shards.is_whole(out, shard)]
+        todo = [shard for shard in plan if not shards.is_whole(out, shard, statistics=config.statistics)]
         ranks.wait()  # all have looked before anything is written, so all agree on who does what
         return _Run(config, model, out, images, workers, ranks, encoded).fill(todo)
 
@@ -169,6 +174,19 @@ def decoded_shards(
     workers: int,
 ) -> Iterator[tuple[Shard, Views]]:
     """Pixels and changes of each shard in turn, while workers are already at the next."""
+    for shard, batches in decoded_batches(todo, images, config, preprocessing, workers):
+        pixels, changes = zip(*batches, strict=True)
+        yield shard, (np.concatenate(pixels), np.concatenate(changes))
+
+
+def decoded_batches(
+    todo: Sequence[Shard],
+    images: Mapping[str, Sequence[SourceImage]],
+    config: CacheConfig,
+    preprocessing: Preprocessing,
+    workers: int,
+) -> Iterator[tuple[Shard, Iterator[Views]]]:
+    """As :func:`decoded_shards`, with the views of each shard about BATCH at a time, to be used up before the next."""
 
     def chunks(shard: Shard) -> list[Chunk]:
         return chunks_of(
@@ -180,9 +198,16 @@ def decoded_shards(
         )
 
     views = views_in_order((chunk for shard in todo for chunk in chunks(shard)), workers)
+
+    def batches(shard: Shard) -> Iterator[Views]:
+        left = len(chunks(shard))
+        while left:
+            parts = list(islice(views, min(left, BATCH // CHUNK)))
+            left -= len(parts)
+            yield np.concatenate([pixels for pixels, _ in parts]), np.concatenate([changes for _, changes in parts])
+
     for shard in todo:
-        pixels, changes = zip(*(next(views) for _ in chunks(shard)), strict=True)
-        yield shard, (np.concatenate(pixels), np.concatenate(changes))
+        yield shard, batches(shard)
 
 
 @dataclass
@@ -197,10 +222,12 @@ class _Run:
     ranks: Ranks
     encoded: Callable[[Sequence[Shard]], Iterator[Encoded]] | None
     weights: dict[str, str] = field(init=False)
+    dim: int = field(init=False)
     undecoded: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.weights = weights_of(self.model)
+        self.dim = classifier_of(self.model).in_features
 
     def fill(self, todo: Sequence[Shard]) -> int:
         """Compute this process's share of the shards that are lacking: how many it was."""
@@ -220,11 +247,12 @@ class _Run:
     def _compute(self, todo: Sequence[Shard], progress: Progress) -> None:
         whole: dict[str, WholePictures] = {}
         unchecked: list[Shard] = []
-        for shard, z, changes in (self.encoded or self._encoded)(todo):
+        for shard, features, changes in (self.encoded or self._encoded)(todo):
+            z, statistics = features[:, : self.dim], features[:, self.dim :].cpu().numpy()
             if shard.pass_index > 0 and shard.source not in whole:
                 whole[shard.source] = self._whole_pictures(self._source(shard.source))
             facts = self._facts(shard, z, changes, whole.get(shard.source))
-            shards.write_shard(self.out, shard, z.cpu().numpy(), facts)
+            shards.write_shard(self.out, shard, z.cpu().numpy(), facts, statistics if self.config.statistics else None)
             progress.step(shard)
             unchecked.append(shard)
             if len(unchecked) == _LOOK_EVERY:
@@ -233,10 +261,14 @@ class _Run:
         self._check_weights(unchecked)
 
     def _encoded(self, todo: Sequence[Shard]) -> Iterator[Encoded]:
-        for shard, (pixels, changes) in decoded_shards(
-            todo, self.images, self.config, self.model.preprocessing, self.workers
-        ):
-            yield shard, self.model.represent(torch.from_numpy(pixels)), changes
+        decoded = decoded_batches(todo, self.images, self.config, self.model.preprocessing, self.workers)
+        for shard, batches in decoded:
+            features, changes = zip(*((self._features(torch.from_numpy(p)), c) for p, c in batches), strict=True)
+            yield shard, torch.cat(features), np.concatenate(changes)
+
+    def _features(self, pixels: torch.Tensor) -> torch.Tensor:
+        statistics = self.config.statistics
+        return self.model.features(pixels, statistics=True) if statistics else self.model.represent(pixels)
 
     def _check_weights(self, written: list[Shard]) -> None:
         try:

@@ -117,6 +117,22 @@ def test_workers_make_the_same_cache(data: Path, cache_config: CacheConfig, enco
     )
 
 
+def test_a_shard_of_several_batches_is_the_same(
+    data: Path, cache_config: CacheConfig, encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(cache_config, shard=20)
+    build_cache(config, encoder, data, tmp_path / "one", workers=0)
+    monkeypatch.setattr(cache_module, "BATCH", 16)
+    batches: list[int] = []
+    represent = encoder.represent
+    monkeypatch.setattr(encoder, "represent", lambda pixels: batches.append(len(pixels)) or represent(pixels))
+    build_cache(config, encoder, data, tmp_path / "two", workers=0)
+    assert batches == [16, 4, 7] * 2 + [16, 4]
+    one, two = load_views(tmp_path / "one", config), load_views(tmp_path / "two", config)
+    assert one.z.tobytes() == two.z.tobytes()
+    assert one.facts.tobytes() == two.facts.tobytes()
+
+
 def test_more_passes_are_added_without_redoing_the_others(
     data: Path, cache_config: CacheConfig, encoder, tmp_path: Path
 ) -> None:
