@@ -49,6 +49,8 @@ class TrainConfig:
     """How the head is trained. The paper's values unless a reason is given (arXiv 2402.16569, appendix).
 
     Args:
+        head: "mlp", the paper's, trained step by step, or "linear", in closed form (:mod:`training.linear`), for which
+            only task_losses, pairs, degraded, whole and ridge matter.
         loss: "ranking" (the paper's) or "l2" (its baseline).
         task_losses: weight of each task loss of the cache in the target; within a source each is replaced by its rank
             in [0, 1] first when there are several, as their scales have nothing in common.
@@ -77,9 +79,11 @@ class TrainConfig:
             disk once a pass and not at random; 0 draws from all.
         precision: of the matrix products: "float32", "bfloat16", or "auto", bfloat16 where the CPU computes in it: more
             than twice as fast, and the head is as good (RESULTS.md, "What the cache is worth").
+        ridge: of a linear head: what is added to the channels' variances, relative to their mean.
         seed: of initialisation and of the draws.
     """
 
+    head: str = "mlp"
     loss: str = "ranking"
     task_losses: dict[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0})
     margin: float = 0.1
@@ -101,9 +105,12 @@ class TrainConfig:
     ema: float = 0.0
     window: int = 0
     precision: Precision = "auto"
+    ridge: float = 0.5
     seed: int = 1
 
     def __post_init__(self) -> None:
+        if self.head not in ("mlp", "linear") or self.ridge <= 0:
+            raise ValueError(f'head must be "mlp" or "linear" and ridge positive, got {self.head!r} and {self.ridge}.')
         if self.loss not in ("ranking", "l2"):
             raise ValueError(f'loss must be "ranking" or "l2", got {self.loss!r}.')
         if self.pairs not in ("across", "within", "alike"):
