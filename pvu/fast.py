@@ -14,7 +14,7 @@ from timm.models.efficientnet import EfficientNet
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from pvu.hybrid import HybridViT, Trunk
+from pvu.hybrid import MIDDLE, HybridViT, Trunk, stage_statistics
 
 
 class _Cast(nn.Module):
@@ -29,14 +29,23 @@ class _Cast(nn.Module):
         return self.inner(x.to(self.dtype))
 
 
-def fast_forward(backbone: nn.Module, precision: torch.dtype) -> Callable[[torch.Tensor], torch.Tensor]:
+def fast_forward(
+    backbone: nn.Module, precision: torch.dtype, *, statistics: bool = False
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """A function from normalised inputs (B, 3, H, W) float32 to representations (B, D).
 
     The backbone itself stays as it is. The result equals ``forward_head(forward_features(x), pre_logits=True)`` up to
     rounding: 1e-4 in float32, a cosine above 0.999 on average in bfloat16 (tests/test_models.py measures both).
+
+    Args:
+        backbone: a timm model.
+        precision: float32 or bfloat16.
+        statistics: whether :func:`pvu.hybrid.stage_statistics` stand behind z: (B, D + STATISTICS).
     """
     module, prepared = _prepared(backbone, precision)
     module = module.to(memory_format=torch.channels_last)
+    if statistics:
+        return _with_statistics(module)
     device_type = next(module.parameters()).device.type
     autocast = precision == torch.bfloat16 and not prepared
 
@@ -44,6 +53,20 @@ def fast_forward(backbone: nn.Module, precision: torch.dtype) -> Callable[[torch
         with torch.autocast(device_type, dtype=torch.bfloat16, enabled=autocast):
             features = module.forward_features(x)  # type: ignore[operator]
             return module.forward_head(features, pre_logits=True)  # type: ignore[operator, no-any-return]
+
+    return forward
+
+
+def _with_statistics(module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    trunk = module.patch_embed.backbone if isinstance(module, HybridViT) else Trunk(module)  # type: ignore[arg-type]
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        maps = list(trunk.stages(x))
+        if isinstance(module, HybridViT):
+            z = module.from_maps(trunk.join(maps[MIDDLE], maps[-1]))
+        else:
+            z = module.forward_head(trunk.final(maps[-1]), pre_logits=True)  # type: ignore[operator]
+        return torch.cat([z.float(), stage_statistics(maps)], dim=1)
 
     return forward
 

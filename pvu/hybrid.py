@@ -6,7 +6,7 @@ taken from the feature map of a convolutional network. The transformer is timm's
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
@@ -22,6 +22,8 @@ MIDDLE = 4  # index of the stage at stride 16 whose map has 112 channels
 MIDDLE_CHANNELS, FINAL_CHANNELS = 112 * 4, 1280
 TRUNK_PREFIX = "patch_embed.backbone."
 FORMAT = "pvu.hybrid-vit/1"
+STAGES = (16, 24, 40, 80, 112, 192, 320)  # channels of the trunk's seven stages
+STATISTICS = 2 * sum(STAGES)  # numbers that stage_statistics gives
 GRID = 7  # places a side at 224 pixels
 CLASSES = 1000  # ImageNet-1k
 
@@ -67,6 +69,26 @@ class Trunk(nn.Module):
     def final(self, last: torch.Tensor) -> torch.Tensor:
         """The map (B, 1280, 7, 7) that the trunk's own representation is the mean of, from (B, 320, 7, 7)."""
         return self.network.bn2(self.network.conv_head(last))
+
+
+def has_stages(backbone: nn.Module) -> bool:
+    """Whether a backbone is an EfficientNet-Lite0, or stands on one, so that :func:`stage_statistics` can be had."""
+    if isinstance(backbone, HybridViT):
+        return True
+    return isinstance(backbone, EfficientNet) and (len(backbone.blocks), backbone.conv_head.in_channels) == (7, 320)
+
+
+def stage_statistics(maps: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Mean and standard deviation over the places of each stage's map: what blur and noise change and pooling forgets.
+
+    Args:
+        maps: of the seven stages, (B, C, H, W) with C of ``STAGES``.
+
+    Returns:
+        (B, STATISTICS) float32: means then standard deviations of the first stage's channels, of the second's, ...
+    """
+    flat = [each.float().flatten(2) for each in maps]
+    return torch.cat([part for each in flat for part in (each.mean(2), each.std(2))], dim=1)
 
 
 def pooled_input(pooled: torch.Tensor) -> torch.Tensor:
@@ -125,6 +147,12 @@ class HybridViT(VisionTransformer):  # type: ignore[misc]
             nn.init.zeros_(layer.bias)
         trunc_normal_(self.pos_embed, std=0.02)
         nn.init.zeros_(self.cls_token)
+
+    def from_maps(self, maps: torch.Tensor) -> torch.Tensor:
+        """The representation (B, W) from the trunk's maps (B, 1728, 7, 7): ``forward_features`` from there."""
+        tokens = self.norm_pre(self.patch_drop(self._pos_embed(self.patch_embed.tokens(maps))))
+        z: torch.Tensor = self.forward_head(self.norm(self.blocks(tokens)), pre_logits=True)
+        return z
 
     def _pos_embed(self, x: torch.Tensor) -> torch.Tensor:
         start, patches = x[:, :1], x[:, 1:]

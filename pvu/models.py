@@ -21,6 +21,7 @@ from pvu.checkpoint import load_head
 from pvu.errors import CheckpointError, ModelError
 from pvu.fast import fast_forward, one_core_each
 from pvu.head import UncertaintyHead
+from pvu.hybrid import STATISTICS, has_stages
 from pvu.images import Preprocessing, to_rgb
 from pvu.registry import ModelSpec, resolve
 
@@ -61,8 +62,13 @@ class Model:
         self.precision = choose_precision(precision, self.device)
         # What forward_head(pre_logits=True) gives; in MobileNetV3, GhostNet, HGNet or VGG wider than num_features.
         self.dim: int = int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # type: ignore[arg-type]
-        self._forward: Callable[[torch.Tensor], torch.Tensor] = fast_forward(self.backbone, self.precision)
-        if self.head is not None and self.head.dim != self.dim:
+        wide = self.dim + STATISTICS if has_stages(backbone) else self.dim
+        # A head takes z, or z with the statistics of the stages before it: its width says which.
+        self.statistics = self.head is not None and self.head.dim == wide != self.dim
+        self._forwards: dict[bool, Callable[[torch.Tensor], torch.Tensor]] = {
+            self.statistics: fast_forward(self.backbone, self.precision, statistics=self.statistics)
+        }
+        if self.head is not None and self.head.dim not in (self.dim, wide):
             raise ModelError(
                 f"The head {spec.head} takes {self.head.dim} numbers, but {spec.name} gives {self.dim}. "
                 "Use the head that was trained for this backbone."
@@ -98,12 +104,13 @@ class Model:
         if len(pixels) == 0:
             empty = np.empty((0, self.dim), np.float32)
             return empty, None if self.head is None else np.empty(0, np.float32)
-        z = self.represent(torch.from_numpy(pixels))
+        features = self.features(torch.from_numpy(pixels), statistics=self.statistics)
+        z = features[:, : self.dim].cpu().numpy()
         if self.head is None:
-            return z.cpu().numpy(), None
+            return z, None
         with torch.inference_mode():
-            u = self.head(z)
-        return z.cpu().numpy(), u.cpu().numpy()
+            u = self.head(features)
+        return z, u.cpu().numpy()
 
     def encode_stream(self, batches: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """As :meth:`encode`, for one array after the other, in order; on a CPU with an array on every core at a time.
@@ -136,14 +143,37 @@ class Model:
         Returns:
             (B, D) float32, not L2-normalised.
         """
+        return self.features(pixels, statistics=False)
+
+    def features(self, pixels: torch.Tensor, *, statistics: bool) -> torch.Tensor:
+        """What a head takes, on the model's device.
+
+        Args:
+            pixels: (B, size, size, 3) uint8, already through ``preprocessing``.
+            statistics: whether the trunk's :func:`pvu.hybrid.stage_statistics` stand behind z.
+
+        Returns:
+            (B, D) float32, the representations, or (B, D + STATISTICS) with z in front.
+
+        Raises:
+            ModelError: if the backbone has no such statistics.
+        """
+        if statistics and not has_stages(self.backbone):
+            raise ModelError(
+                f"{self.name} does not stand on EfficientNet-Lite0, so there are no statistics of its stages."
+            )
+        if statistics not in self._forwards:
+            self._forwards[statistics] = fast_forward(self.backbone, self.precision, statistics=statistics)
+        forward = self._forwards[statistics]
+
+        def compute(batch: torch.Tensor) -> torch.Tensor:
+            with torch.inference_mode():
+                return forward(self.normalised(batch)).float()
+
         batches = torch.split(pixels, self.batch_size)
         if self.device.type == "cpu" and len(batches) > 1:
-            return torch.cat(list(one_core_each().map(self._represent, batches)))
-        return torch.cat([self._represent(batch) for batch in batches])
-
-    def _represent(self, pixels: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode():
-            return self._forward(self.normalised(pixels)).float()
+            return torch.cat(list(one_core_each().map(compute, batches)))
+        return torch.cat([compute(batch) for batch in batches])
 
     def normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         """The backbone's input (B, 3, size, size) float32 from pixels (B, size, size, 3) uint8."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +33,7 @@ class CachedViews:
         true_label: (V,) int32, row in ``label_names``, -1 where the source gives no label. Unlike ``facts["label"]``,
             it is never the classifier's guess, and knows labels that are none of the classifier's classes.
         label_names: what the sources call their labels, sorted.
+        statistics: (V, S) float16, of the trunk's stages, where the head takes them.
     """
 
     z: np.ndarray
@@ -43,6 +45,12 @@ class CachedViews:
     manifest: dict[str, Any]
     true_label: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
     label_names: tuple[str, ...] = ()
+    statistics: np.ndarray | None = None
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        """What the head takes: z, or (V, D + S) with the statistics behind it, to be indexed alike."""
+        return self.z if self.statistics is None else np.concatenate([self.z, self.statistics], axis=1)
 
     def __len__(self) -> int:
         return len(self.z)
@@ -87,8 +95,10 @@ def load_views(cache: Path, config: CacheConfig, *, in_memory: int = IN_MEMORY) 
         parts.append((facts, *place, of.held_out[rows], of.known[rows], of.true_label[rows]))
     facts, source, pass_index, held_out, known, true_label = (np.concatenate(c) for c in zip(*parts, strict=True))
     large = sum(part.nbytes for part in z) > in_memory
+    plan = shards.plan_of(config, images)
+    statistics = np.concatenate([shards.read_statistics(cache, s) for s in plan]) if config.statistics else None
     joined = cast(np.ndarray, MappedRows(z)) if large else np.concatenate(z)
-    return CachedViews(joined, facts, source, pass_index, held_out, known, manifest, true_label, names)
+    return CachedViews(joined, facts, source, pass_index, held_out, known, manifest, true_label, names, statistics)
 
 
 def _images(listed: shards.Images, held_out: float, names: tuple[str, ...]) -> _Images:

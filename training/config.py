@@ -28,6 +28,8 @@ class CacheConfig:
         seed: of the augmentation.
         shard: views a shard. 1,024 are about ten seconds of work on two cores: what a kill can lose.
         temperature: of the instance and retrieval task losses. 0.05 is usual for contrastive losses on a cosine.
+        statistics: whether the head is to take the statistics of the trunk's stages beside z
+            (:func:`pvu.hybrid.stage_statistics`: EfficientNet-Lite0 and what stands on it). Task losses see z alone.
     """
 
     sources: tuple[SourceConfig, ...]
@@ -35,6 +37,7 @@ class CacheConfig:
     seed: int = 0
     shard: int = 1024
     temperature: float = 0.05
+    statistics: bool = False
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]

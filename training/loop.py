@@ -106,13 +106,13 @@ class Trainer:
         if config.best == "r_auroc" and not checks.retrieval:
             raise ValueError('best is "r_auroc", but no source has held-out whole pictures to measure it on.')
         self.precision = choose_precision(config.precision, torch.device("cpu"))
-        self.mean, self.std = _channel_statistics(views.z, self.rows, config.standardize)
+        self.mean, self.std = _channel_statistics(views.features, self.rows, config.standardize)
         self.epoch_steps = max(1, round((config.epoch_views or len(self.rows)) / config.batch))
         self.state = self._start()
 
     def _start(self) -> TrainingState:
         torch.manual_seed(self.config.seed)
-        head = UncertaintyHead(self.views.z.shape[1], self.config.hidden)
+        head = UncertaintyHead(self.views.features.shape[1], self.config.hidden)
         average = copy.deepcopy(head) if self.config.ema else head
         groups = parameter_groups(head, self.config.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=self.config.base_lr, betas=self.config.betas, fused=True)
@@ -144,10 +144,10 @@ class Trainer:
         state, config, started = self.state, self.config, time.monotonic()
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate(state.step / (config.epochs * self.epoch_steps), config)
-        gathered = self.views.z[rows]
+        gathered = self.views.features[rows]
         z = self._standardized(torch.from_numpy(gathered).float())
         z = drop_channels(z, config.dropout, seed=config.seed, step=state.step)
-        loss = self._accumulate(z, torch.from_numpy(self.goal[rows]))
+        loss = self.accumulate(z, torch.from_numpy(self.goal[rows]))
         check_batch(gathered, rows, loss)
         state.optimizer.step()
         if state.average is not state.head:
@@ -159,7 +159,7 @@ class Trainer:
     def _standardized(self, z: torch.Tensor) -> torch.Tensor:
         return z if self.mean is None or self.std is None else z.sub_(self.mean).div_(self.std)
 
-    def _accumulate(self, z: torch.Tensor, goal: torch.Tensor) -> float:
+    def accumulate(self, z: torch.Tensor, goal: torch.Tensor) -> float:
         """Leave the batch's gradient in the head, and return its loss."""
         head, config, total = self.state.head, self.config, 0.0
         self.state.optimizer.zero_grad(set_to_none=True)
@@ -217,7 +217,7 @@ def evaluate_epoch(head: UncertaintyHead, checks: Validation) -> dict[str, float
     Raises:
         TrainingError: if it gives (nearly) the same u for every image, or one that is not finite.
     """
-    u = predict(head, checks.views.z, rows=checks.rows)
+    u = predict(head, checks.views.features, rows=checks.rows)
     spread = check_uncertainties(u)
     return checks.measure(u) | {"spread": spread}
 

@@ -20,9 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pvu.backbones import load_backbone
+from pvu.backbones import hash_weights, load_backbone
 from pvu.checkpoint import save_head
-from pvu.models import hash_weights
 from pvu.registry import availability, resolve
 from training import shards, validation
 from training.cached import load_views
@@ -105,7 +104,7 @@ def run_seeds(config: Config, seeds: list[int], cache: Path, out: Path, *, comma
 
 def _metadata(config: Config, trained: Trained, checks: Validation, command: str) -> dict[str, Any]:
     views = checks.views
-    u = predict(trained.head, views.z, rows=checks.rows[checks.whole])
+    u = predict(trained.head, views.features, rows=checks.rows[checks.whole])
     counts = np.bincount(views.source[~views.held_out], minlength=len(config.cache.sources))
     return {
         "backbone": config.model,

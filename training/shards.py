@@ -94,9 +94,14 @@ def is_done(cache: Path, shard: Shard) -> bool:
     return (cache / "shards" / shard.name).is_dir()
 
 
-def write_shard(cache: Path, shard: Shard, z: np.ndarray, facts: np.ndarray) -> None:
-    """Write one shard: z (n, D), stored as float16, and facts (n,) of FACTS."""
-    write_arrays(cache, shard, {"z": z.astype(np.float16), "facts": facts})
+def write_shard(
+    cache: Path, shard: Shard, z: np.ndarray, facts: np.ndarray, statistics: np.ndarray | None = None
+) -> None:
+    """Write one shard: z (n, D) and statistics (n, S), stored as float16, and facts (n,) of FACTS."""
+    arrays = {"z": z.astype(np.float16), "facts": facts}
+    if statistics is not None:
+        arrays["statistics"] = statistics.astype(np.float16)
+    write_arrays(cache, shard, arrays)
 
 
 def write_arrays(cache: Path, shard: Shard, arrays: Mapping[str, np.ndarray]) -> None:
@@ -155,6 +160,18 @@ def read_shard(cache: Path, shard: Shard) -> tuple[np.ndarray, np.ndarray]:
     return z, facts
 
 
+def read_statistics(cache: Path, shard: Shard) -> np.ndarray:
+    """The statistics (n, S) float16 of a shard of a cache that keeps them, memory-mapped.
+
+    Raises:
+        CacheError: if they are missing or truncated.
+    """
+    try:
+        return np.load(cache / "shards" / shard.name / "statistics.npy", mmap_mode="r")  # type: ignore[no-any-return]
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(cache, shard, str(error)) from error
+
+
 def _damaged(cache: Path, shard: Shard, reason: str) -> CacheError:
     return CacheError(
         f"The shard {shard.name} of the cache {cache} is damaged ({reason}). Run training.cache again: it makes "
@@ -162,12 +179,14 @@ def _damaged(cache: Path, shard: Shard, reason: str) -> CacheError:
     )
 
 
-def is_whole(cache: Path, shard: Shard) -> bool:
+def is_whole(cache: Path, shard: Shard, *, statistics: bool = False) -> bool:
     """Whether a shard is there and can be read; says so if it is damaged."""
     if not is_done(cache, shard):
         return False
     try:
         read_shard(cache, shard)
+        if statistics:
+            read_statistics(cache, shard)
     except CacheError as error:
         print(error, flush=True)
         return False
@@ -278,6 +297,7 @@ def config_identity(config: CacheConfig) -> dict[str, Any]:
         "seed": config.seed,
         "shard": config.shard,
         "temperature": config.temperature,
+        **({"statistics": True} if config.statistics else {}),
     }
 
 

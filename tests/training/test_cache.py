@@ -12,7 +12,6 @@ import numpy as np
 import packing
 import pytest
 import torch
-from conftest import SIDE
 from filelock import FileLock
 from PIL import Image
 
@@ -163,7 +162,7 @@ def test_a_foreign_cache_is_refused(
     elif changed == "sizes":  # another picture under the same name
         Image.new("RGB", (9, 9)).save(data / "plain" / "5.png")
     elif changed == "preprocessing":
-        encoder.preprocessing = Preprocessing(size=SIDE, crop_pct=0.9)
+        encoder.preprocessing = Preprocessing(size=encoder.preprocessing.size, crop_pct=0.9)
     elif changed == "uncompared":
         cache_config = replace(
             cache_config, sources=(*cache_config.sources[:1], SourceConfig("plain", 1, compare=False))

@@ -67,7 +67,10 @@ def cache_from_maps(config: CacheConfig, model: Model, data: Path, maps: Path, o
                 {shard.source: made_of["images"][shard.source]},
             )
             arrays = read_maps(maps, shard)
-            yield shard, _represent(student, arrays["middle"], arrays["last"]), np.asarray(arrays["changes"])
+            z = _represent(student, arrays["middle"], arrays["last"])
+            statistics = torch.from_numpy(np.array(arrays["stats"], np.float32))
+            features = torch.cat([z, statistics], dim=1) if config.statistics else z
+            yield shard, features, np.asarray(arrays["changes"])
 
     return build_cache(config, model, data, out, encoded=encoded)
 

@@ -89,9 +89,7 @@ def fit_classifier(student: HybridViT, pooled: torch.Tensor, scores: torch.Tenso
 def represent(student: HybridViT, maps: torch.Tensor) -> torch.Tensor:
     """z (B, W) float32 from the tokens' maps (B, 1728, 7, 7), computed in bfloat16."""
     with torch.autocast(maps.device.type, torch.bfloat16):
-        tokens = student.patch_drop(student._pos_embed(student.patch_embed.tokens(maps)))
-        z: torch.Tensor = student.forward_head(student.norm(student.blocks(tokens)), pre_logits=True)
-    return z.float()
+        return student.from_maps(maps).float()
 
 
 class Distillation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def open_maps(folder: Path, config: CacheConfig) -> dict[str, Any]:
         CacheError: if there is none, or it was made with another configuration.
     """
     manifest = shards.read_manifest(folder, f"There are no maps at {folder}. Make them with training.hybrid.maps.")
-    shards.check(folder, manifest, {"kind": "maps", **shards.config_identity(config)})
+    shards.check(folder, manifest, {"kind": "maps", **shards.config_identity(replace(config, statistics=False))})
     return manifest
 
 
@@ -107,7 +107,7 @@ def read_maps(folder: Path, shard: Shard) -> dict[str, np.ndarray]:
     try:
         return {
             name: np.load(folder / "shards" / shard.name / f"{name}.npy", mmap_mode="r")
-            for name in ("middle", "last", "pooled", "changes")
+            for name in ("middle", "last", "pooled", "stats", "changes")
         }
     except (OSError, ValueError, EOFError) as error:
         raise CacheError(

@@ -8,6 +8,7 @@ instant, the same command goes on and repeats at most one shard. One folder of a
     middle.npy    (n, 112, 14, 14) float16, of the trunk's fifth stage
     last.npy      (n, 320, 7, 7) float16, of its seventh
     pooled.npy    (n, 1280) float16, the trunk's own representation
+    stats.npy     (n, 1568) float16, pvu.hybrid.stage_statistics, which the head takes
     changes.npy   (n, 4) float32: decoded (1 or 0), share of the area, degradation, its strength
 """
 
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 
 from pvu.fast import fold_network, one_core_each
-from pvu.hybrid import MIDDLE, Trunk
+from pvu.hybrid import MIDDLE, Trunk, stage_statistics
 from pvu.models import Model, load_model
 from pvu.registry import TRUNK
 from training import shards
@@ -31,7 +32,7 @@ from training.data import IMAGENET_1K, list_images
 from training.hybrid.config import load_distill_config
 from training.ranks import Ranks
 
-ARRAYS = ("middle", "last", "pooled")
+ARRAYS = ("middle", "last", "pooled", "stats")
 
 
 def build_maps(config: CacheConfig, model: Model, data: Path, out: Path, *, workers: int = 2) -> int:
@@ -72,7 +73,10 @@ def maps_of(trunk: Trunk, model: Model, pixels: np.ndarray) -> dict[str, np.ndar
         with torch.inference_mode():
             maps = list(trunk.stages(model.normalised(batch)))
             pooled = trunk.final(maps[-1]).mean((2, 3))
-            return [array.half().contiguous().cpu().numpy() for array in (maps[MIDDLE], maps[-1], pooled)]
+            return [
+                array.half().contiguous().cpu().numpy()
+                for array in (maps[MIDDLE], maps[-1], pooled, stage_statistics(maps))
+            ]
 
     parts = one_core_each().map(compute, torch.split(torch.from_numpy(pixels), model.batch_size))
     return dict(zip(ARRAYS, (np.concatenate(column) for column in zip(*parts, strict=True)), strict=True))
