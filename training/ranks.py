@@ -15,6 +15,8 @@ from typing import TypeVar
 import torch
 from torch import distributed
 
+from pvu.errors import PVUError
+
 T = TypeVar("T")
 # Ranks wait for the slowest, however long it takes: one that dies closes its connections, which ends the wait at once.
 _PATIENCE = timedelta(days=30)
@@ -39,9 +41,16 @@ class Ranks:
         return things[self.rank :: self.size]
 
     def wait(self) -> None:
-        """Return when every process has come this far."""
+        """Return when every process has come this far.
+
+        Raises:
+            PVUError: if one of them has ended instead.
+        """
         if self.size > 1:
-            distributed.barrier()
+            try:
+                distributed.barrier()
+            except RuntimeError as error:  # its connection is closed
+                raise PVUError(f"Process {self.rank} ends, since another has. See that one's message.") from error
 
     def device(self) -> str | None:
         """The GPU of this process; None where there is none. With more processes than GPUs, some share one."""

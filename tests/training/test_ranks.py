@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pvu.errors import PVUError
 from training.ranks import Ranks, launched
 
 
@@ -40,3 +41,13 @@ def test_half_an_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ValueError, match="environment variable"), launched():
         pass
+
+
+def test_a_process_ends_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed() -> None:
+        raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr(torch.distributed, "barrier", closed)
+    Ranks(0, 1).wait()
+    with pytest.raises(PVUError, match="Process 1 ends, since another has"):
+        Ranks(1, 2).wait()
