@@ -5,12 +5,12 @@
 prints Markdown tables and writes results.json, results/tables.md, results/figures.html (R-AUROC with intervals, and
 risk-coverage curves), and results/encodings/: representations, so that another head of the same backbone takes seconds.
 
-    ... --head a=A.safetensors b=B.safetensors        several heads of one backbone in one table
-    ... --model default vit_tiny_patch16_224.augreg_in21k   several models in one table
-    ... --sets cub cars --classes second-half           any folders of DATA; URL's test half of the labels
-    ... --humans cifar10=cifar10h-probs.npy             rank correlation with human entropies (evaluation/humans.py)
-    ... --ood tiny_imagenet_val:cub_dev+flowers17       OOD AUROC and mixed R-AUROC
-    ... --sheets DIR                                    the 24 most and least certain images of each set
+    ... --head a=A.safetensors b=B.safetensors     several heads of one backbone in one table
+    ... --model default OTHER                      several models, each with its own head, in one table
+    ... --sets cub cars --classes second-half      any folders of DATA; URL's test half of the labels
+    ... --humans cifar10=cifar10h-probs.npy        rank correlation with human entropies (evaluation/humans.py)
+    ... --ood tiny_imagenet_val:cub_dev+flowers17  OOD AUROC and mixed R-AUROC
+    ... --sheets DIR                               the 24 most and least certain images of each set
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--sets", nargs="+", default=list(SETS), help="their names")
     made.add_argument("--classes", choices=HALVES, default="all", help="labels of each set, in class order")
     made.add_argument("--humans", nargs="+", default=[], metavar="SET=FILE", help="human labels, .npy or .csv")
-    made.add_argument("--ood", nargs="*", metavar="UPSTREAM:SET+SET", help=f"{OOD} where these are among the sets")
+    made.add_argument(
+        "--ood", nargs="*", metavar="UPSTREAM:SET+SET", help=f"if left out, {OOD}, where --sets has these"
+    )
     made.add_argument("--skip", nargs="+", choices=SKIPPABLE, default=[], help="what costs extra forward passes")
     made.add_argument("--sheets", type=Path, metavar="DIR", help="write contact sheets there")
     made.add_argument("--resamples", type=int, default=1000, help="of the bootstrap; 0 gives no intervals")

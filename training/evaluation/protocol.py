@@ -188,23 +188,10 @@ def evaluate_set(
     _check_lengths(encoded, human_entropy, *(cropped or {}).values())
     answers = answers or find_answers(encoded)
     correct, rows, labels = answers.correct, answers.rows, encoded.labels[answers.rows]
+    known, guessed_right = _classified(encoded)
     certainties = {name: -score for name, score in answers.of_queries.items()}
     r_aurocs = auroc_estimates(correct, certainties, resamples=resamples, seed=seed)
-    known, guessed_right = _classified(encoded)
     human = np.full(len(encoded.z), np.nan) if human_entropy is None else np.asarray(human_entropy, np.float64)
-    reports = {
-        name: UncertaintyReport(
-            r_auroc=r_aurocs[name],
-            r_auroc_within_labels=within_label_auroc(correct, labels, score[rows])[0],
-            aurc=risk_coverage(correct, score[rows]).aurc if np.isfinite(score[rows]).all() else _NAN,
-            classification_auroc=auroc(guessed_right, -score[known]),
-            crop_test=crop_test(score, (cropped or {}).get(name)),
-            human_correlation=rank_correlation(score, human),
-            safe_retrieval=safe_retrieval(encoded.z, answers.neighbors, encoded.labels, score),
-            summary=summary(score[rows]),
-        )
-        for name, score in answers.scores.items()
-    }
     return SetReport(
         images=len(rows),
         labels=len(set(labels.tolist())),
@@ -214,8 +201,33 @@ def evaluate_set(
         accuracy=float(guessed_right.mean()) if len(known) else _NAN,
         humans=int(np.isfinite(human).sum()),
         heads=tuple(encoded.scores.heads),
-        uncertainties=reports,
+        uncertainties={
+            name: _report(encoded, answers, score, r_aurocs[name], (cropped or {}).get(name), human)
+            for name, score in answers.scores.items()
+        },
         left_out=_left_out(encoded, answers.scores, cropped, human_entropy, known),
+    )
+
+
+def _report(
+    encoded: EncodedSet,
+    answers: Answers,
+    u: np.ndarray,
+    r_auroc: Estimate,
+    u_cropped: np.ndarray | None,
+    human: np.ndarray,
+) -> UncertaintyReport:
+    of_queries, labels = u[answers.rows], encoded.labels[answers.rows]
+    known, guessed_right = _classified(encoded)
+    return UncertaintyReport(
+        r_auroc=r_auroc,
+        r_auroc_within_labels=within_label_auroc(answers.correct, labels, of_queries)[0],
+        aurc=risk_coverage(answers.correct, of_queries).aurc if np.isfinite(of_queries).all() else _NAN,
+        classification_auroc=auroc(guessed_right, -u[known]),
+        crop_test=crop_test(u, u_cropped),
+        human_correlation=rank_correlation(u, human),
+        safe_retrieval=safe_retrieval(encoded.z, answers.neighbors, encoded.labels, u),
+        summary=summary(of_queries),
     )
 
 
