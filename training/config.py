@@ -53,7 +53,7 @@ class TrainConfig:
 
     Args:
         head: "mlp", the paper's, trained step by step, or "linear", in closed form (:mod:`training.linear`), for which
-            only task_losses, pairs, degraded, whole and ridge matter.
+            only task_losses, pairs, degraded, whole, standardize and ridge matter.
         loss: "ranking" (the paper's) or "l2" (its baseline).
         task_losses: weight of each task loss of the cache in the target; within a source each is replaced by its rank
             in [0, 1] first when there are several, as their scales have nothing in common.

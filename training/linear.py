@@ -30,8 +30,8 @@ class Moments:
     """What least squares over all pairs needs of the views: sums of products within pools.
 
     Args:
-        scatter: (D, D) float64, of the representations about their pool's mean.
-        products: (D,) float64, of representations and ranks about theirs.
+        scatter: (D, D) float64, of the features about their pool's mean.
+        products: (D,) float64, of features and ranks about theirs.
         mean: (D,) float64, over all views.
         count: weighted number of views.
     """
@@ -49,10 +49,11 @@ def fit_linear(views: CachedViews, goal: np.ndarray, weights: np.ndarray, config
         views: the cache.
         goal: (V,) float, what u is to be ordered by; NaN where a view is not trained on.
         weights: (S,) float, how much each source's views count.
-        config: ``pairs`` says which views are compared, ``ridge`` how strongly weights are shrunk.
+        config: ``pairs`` says which views are compared, ``standardize`` whether channels are brought to one variance,
+            ``ridge`` how strongly weights are shrunk then.
 
     Returns:
-        A head on plain z, see :func:`as_head`; softplus leaves the order as it is.
+        A head on ``views.features`` as they are, see :func:`as_head`; softplus leaves the order as it is.
 
     Raises:
         ValueError: if fewer than two views have a goal.
@@ -61,11 +62,13 @@ def fit_linear(views: CachedViews, goal: np.ndarray, weights: np.ndarray, config
     rows = np.flatnonzero(np.isfinite(goal) & (weights[views.source] > 0))
     if len(rows) < 2:
         raise ValueError(f"Found {len(rows)} training views with {config.task_losses}; a pair needs 2.")
-    found = _moments(views.z, pools(views, rows, config.pairs), goal, weights[views.source])
+    with np.errstate(invalid="ignore"):  # said below
+        found = _moments(views.features, pools(views, rows, config.pairs), goal, weights[views.source])
     if not np.isfinite(found.scatter).all():
         raise TrainingError("A representation is not finite: a shard of the cache is damaged. Make the cache again.")
     std = np.sqrt(found.scatter.diagonal() / found.count)
-    std = np.maximum(std, 0.1 * std.mean())  # as in training.loop: channels that hardly move are not blown up
+    # As in training.loop: channels that hardly move are not blown up.
+    std = np.maximum(std, 0.1 * std.mean()) if config.standardize else np.ones(len(std))
     correlation = found.scatter / np.outer(std, std) / found.count
     shrunk = correlation + config.ridge * correlation.diagonal().mean() * np.eye(len(std))
     weight = np.linalg.solve(shrunk, found.products / std / found.count) / std
@@ -85,8 +88,8 @@ def pools(views: CachedViews, rows: np.ndarray, pairs: str) -> list[np.ndarray]:
     return [rows[key == value] for value in np.unique(key)]
 
 
-def _moments(z: np.ndarray, members: list[np.ndarray], goal: np.ndarray, weight: np.ndarray) -> Moments:
-    dim = z.shape[1]
+def _moments(features: np.ndarray, members: list[np.ndarray], goal: np.ndarray, weight: np.ndarray) -> Moments:
+    dim = features.shape[1]
     scatter, products, total, count = np.zeros((dim, dim)), np.zeros(dim), np.zeros(dim), 0.0
     for rows in members:
         w = weight[rows].astype(np.float64)
@@ -95,7 +98,7 @@ def _moments(z: np.ndarray, members: list[np.ndarray], goal: np.ndarray, weight:
         sums, squares, mixed = np.zeros(dim), np.zeros((dim, dim)), np.zeros(dim)
         for start in range(0, len(rows), BLOCK):
             inside = slice(start, start + BLOCK)
-            block = np.asarray(z[rows[inside]], np.float32)
+            block = np.asarray(features[rows[inside]], np.float32)
             weighted = block * w[inside, None].astype(np.float32)
             squares += weighted.T @ block
             sums += weighted.sum(axis=0, dtype=np.float64)

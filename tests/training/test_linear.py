@@ -16,7 +16,7 @@ from training.config import TrainConfig
 from training.guards import TrainingError
 from training.linear import as_head, fit_linear, pools
 
-LINEAR = TrainConfig(head="linear", pairs="within", ridge=0.1)
+LINEAR = TrainConfig(head="linear", pairs="within", ridge=0.1, standardize=True)
 EQUAL = np.ones(2)
 
 
@@ -69,6 +69,28 @@ def test_with_a_ridge_it_is_sklearns_on_standardised_centred_pools() -> None:
     std = z[kept].std(axis=0)
     peer = Ridge(alpha=0.1 * len(kept), fit_intercept=False).fit(z[kept] / std, ranks[kept]).coef_ / std
     np.testing.assert_allclose(direction(head), peer / np.linalg.norm(peer), atol=1e-3)
+
+
+def test_statistics_stand_behind_z() -> None:
+    views = make_views()
+    goal = np.where(views.held_out, np.nan, views.facts["cross_entropy"])
+    parted = replace(views, z=views.z[:, :3], statistics=views.z[:, 3:])
+    torch.testing.assert_close(
+        fit_linear(parted, goal, EQUAL, LINEAR).layers[0].weight,
+        fit_linear(views, goal, EQUAL, LINEAR).layers[0].weight,
+    )
+
+
+def test_unstandardised_channels_of_little_variance_are_shrunk_more() -> None:
+    views = make_views()
+    goal = np.where(views.held_out, np.nan, views.z[:, 0].astype(np.float32) + views.z[:, 1])  # both alike
+    small = replace(views, z=views.z * np.float16([0.1, *[1] * 7]))
+    shares = {}
+    for flag in (False, True):
+        weight = np.abs(direction(fit_linear(small, goal, EQUAL, replace(LINEAR, standardize=flag))))
+        shares[flag] = 0.1 * weight[0] / weight[1]
+    assert shares[True] == pytest.approx(1, abs=0.1)
+    assert shares[False] < 0.2
 
 
 def test_it_is_free_of_the_losses_scale_and_of_other_pools_levels() -> None:
