@@ -62,13 +62,13 @@ class Model:
         self.precision = choose_precision(precision, self.device)
         # What forward_head(pre_logits=True) gives; in MobileNetV3, GhostNet, HGNet or VGG wider than num_features.
         self.dim: int = int(getattr(backbone, "head_hidden_size", None) or backbone.num_features)  # type: ignore[arg-type]
-        wide = self.dim + STATISTICS if has_stages(backbone) else self.dim
         # A head takes z, or z with the statistics of the stages before it: its width says which.
-        self.statistics = self.head is not None and self.head.dim == wide != self.dim
+        self.head_dims = (self.dim, self.dim + STATISTICS) if has_stages(backbone) else (self.dim,)
+        self.statistics = self.head is not None and self.head.dim == self.dim + STATISTICS
         self._forwards: dict[bool, Callable[[torch.Tensor], torch.Tensor]] = {
             self.statistics: fast_forward(self.backbone, self.precision, statistics=self.statistics)
         }
-        if self.head is not None and self.head.dim not in (self.dim, wide):
+        if self.head is not None and self.head.dim not in self.head_dims:
             raise ModelError(
                 f"The head {spec.head} takes {self.head.dim} numbers, but {spec.name} gives {self.dim}. "
                 "Use the head that was trained for this backbone."

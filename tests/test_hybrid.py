@@ -11,7 +11,16 @@ from torch.nn import functional as F
 
 from pvu.errors import CheckpointError
 from pvu.fast import fast_forward
-from pvu.hybrid import FINAL_CHANNELS, HybridViT, Trunk, load_own_state, own_state
+from pvu.hybrid import (
+    FINAL_CHANNELS,
+    STATISTICS,
+    HybridViT,
+    Trunk,
+    has_stages,
+    load_own_state,
+    own_state,
+    stage_statistics,
+)
 from tests.test_models import settle
 
 
@@ -116,3 +125,43 @@ def test_the_quick_forward_pass_is_the_plain_one(
         torch.testing.assert_close(quick, plain, rtol=1e-3, atol=1e-3)
     else:
         assert F.cosine_similarity(quick, plain).min() > 0.99
+
+
+def test_stage_statistics_are_means_and_deviations_over_the_places_of_each_stage(
+    network: torch.nn.Module, pictures: torch.Tensor
+) -> None:
+    maps = list(Trunk(network).stages(pictures))  # type: ignore[arg-type]
+    found = stage_statistics(maps)
+    assert found.shape == (3, STATISTICS)
+    expected = [
+        [numbers for each in maps for part in (np.mean, np.std) for numbers in part(each[row].numpy(), axis=(1, 2))]
+        for row in range(3)
+    ]
+    np.testing.assert_allclose(
+        found.numpy(), expected, rtol=0.02, atol=1e-4
+    )  # numpy's deviation divides by n, not n - 1
+
+
+@pytest.mark.parametrize("hybrid", [True, False])
+def test_statistics_stand_behind_the_same_representation(
+    network: torch.nn.Module, pictures: torch.Tensor, hybrid: bool
+) -> None:
+    model = student(network) if hybrid else network
+    z = fast_forward(model, torch.float32)(pictures)
+    features = fast_forward(model, torch.float32, statistics=True)(pictures)
+    torch.testing.assert_close(features[:, : z.shape[1]], z, rtol=1e-4, atol=1e-4)
+    plain = stage_statistics(list(Trunk(network).stages(pictures)))  # type: ignore[arg-type]
+    torch.testing.assert_close(features[:, z.shape[1] :], plain, rtol=1e-3, atol=1e-3)
+
+
+def test_only_what_stands_on_the_trunk_has_stages(network: torch.nn.Module) -> None:
+    assert has_stages(network)
+    assert has_stages(student(network))
+    assert not has_stages(timm.create_model("test_resnet"))
+    assert not has_stages(timm.create_model("test_efficientnet"))
+
+
+def test_the_class_token_from_maps_is_that_of_the_whole_pass(network: torch.nn.Module, pictures: torch.Tensor) -> None:
+    model = student(network)
+    maps = model.patch_embed.backbone(pictures)
+    torch.testing.assert_close(model.from_maps(maps), model.forward_features(pictures)[:, 0])

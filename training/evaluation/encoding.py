@@ -39,7 +39,13 @@ def backbone_fingerprint(model: Model) -> str:
 
 
 def encode_set(
-    model: Model, images: ImageSet, kinds: Sequence[str] = ("whole",), *, kept: Path | None = None, workers: int = 1
+    model: Model,
+    images: ImageSet,
+    kinds: Sequence[str] = ("whole",),
+    *,
+    statistics: bool = False,
+    kept: Path | None = None,
+    workers: int = 1,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Representations of a set's images, read from disk where they are kept.
 
@@ -47,40 +53,49 @@ def encode_set(
         model: with a frozen backbone.
         images: the set.
         kinds: of KINDS: "whole" pictures, and each image's seeded "crop" (see :mod:`training.evaluation.crops`).
+        statistics: whether the statistics of the trunk's stages stand behind z, for heads that take them.
         kept: where representations are kept; None keeps none.
         workers: decoding processes beside the model; 0 decodes in this one.
 
     Returns:
-        z: by kind, (N, D) float32; rows of images that could not be decoded mean nothing.
+        z: by kind, (N, D) or (N, D + S) float32; rows of images that could not be decoded mean nothing.
         decoded: (N,) bool.
     """
-    files = {kind: _file(model, images, kind, kept) for kind in kinds}
+    files = {kind: _file(model, images, kind + "-wide" * statistics, kept) for kind in kinds}
     found = {kind: arrays for kind in kinds if "z" in (arrays := _load(files[kind]))}
     missing = [kind for kind in kinds if kind not in found]
     if missing:
-        z, decoded = _encode(model, images, missing, workers)
+        z, decoded = _encode(model, images, missing, workers, statistics)
         for kind in missing:
             found[kind] = {"z": z[kind], "decoded": decoded}
             _save(files[kind], found[kind])
     return {kind: found[kind]["z"] for kind in kinds}, found[kinds[0]]["decoded"]
 
 
-def encode_degraded(model: Model, images: ImageSet, *, kept: Path | None = None) -> dict[str, np.ndarray]:
-    """Representations (n, D) float32 of :func:`training.degradations.degraded_views`, by kind of degradation."""
-    file = _file(model, images, "degraded", kept)
+def encode_degraded(
+    model: Model, images: ImageSet, *, statistics: bool = False, kept: Path | None = None
+) -> dict[str, np.ndarray]:
+    """Representations of :func:`training.degradations.degraded_views` by kind of degradation, as in encode_set."""
+    file = _file(model, images, "degraded" + "-wide" * statistics, kept)
     found = _load(file)
     if not found:
         views = degraded_views(model.preprocessing, images.files)
-        found = {kind: model.represent(torch.from_numpy(pixels)).cpu().numpy() for kind, pixels in views}
+        found = {kind: _represent(model, pixels, statistics) for kind, pixels in views}
         _save(file, found)
     return found
 
 
+def _represent(model: Model, pixels: np.ndarray, statistics: bool) -> np.ndarray:
+    batch = torch.from_numpy(pixels)
+    return (model.features(batch, statistics=True) if statistics else model.represent(batch)).cpu().numpy()
+
+
 def head_output(head: UncertaintyHead, z: np.ndarray, device: torch.device | str = "cpu") -> np.ndarray:
-    """u (N,) float32 of representations (N, D)."""
+    """u (N,) float32 of representations (N, D), with more behind them that the head may take or not."""
     with torch.inference_mode():
         parts = [
-            head(torch.from_numpy(z[start : start + _BLOCK]).to(device).float()) for start in range(0, len(z), _BLOCK)
+            head(torch.from_numpy(z[start : start + _BLOCK, : head.dim]).to(device).float())
+            for start in range(0, len(z), _BLOCK)
         ]
     return torch.cat(parts).cpu().numpy()
 
@@ -116,7 +131,7 @@ def _save(file: Path | None, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _encode(
-    model: Model, images: ImageSet, kinds: Sequence[str], workers: int
+    model: Model, images: ImageSet, kinds: Sequence[str], workers: int, statistics: bool
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     parts: dict[str, list[np.ndarray]] = {kind: [] for kind in kinds}
     decoded: list[bool] = []
@@ -128,6 +143,6 @@ def _encode(
             decoded += [not isinstance(outcome, str) for outcome in outcomes]
             for kind in kinds:
                 views = pixels if kind == "whole" else list(map(crop_like_url, pixels, paths))
-                parts[kind].append(model.represent(torch.from_numpy(np.stack(views))).cpu().numpy())
+                parts[kind].append(_represent(model, np.stack(views), statistics))
             bar.update(len(outcomes))
     return {kind: np.concatenate(parts[kind]) for kind in kinds}, np.array(decoded)

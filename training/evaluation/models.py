@@ -115,9 +115,10 @@ class Scorer:
         if not heads:
             raise ModelError(f"{model.name} has no uncertainty head to evaluate. Train one with training.pretrain.")
         for name, head in heads.items():
-            if head.dim != model.dim:
+            if head.dim not in model.head_dims:
                 raise ModelError(f"The head {name} takes {head.dim} numbers, but {model.name} gives {model.dim}.")
         self.model = model
+        self.statistics = any(head.dim > model.dim for head in heads.values())
         self.heads = {name: head.to(model.device).eval() for name, head in heads.items()}
         self.logits: Callable[[np.ndarray], np.ndarray] | None = self._logits
         try:
@@ -126,9 +127,9 @@ class Scorer:
             self.logits, self.class_count = None, 0
 
     def __call__(self, z: np.ndarray, *, seed: int = 0) -> Uncertainties:
-        """The uncertainties of representations (N, D)."""
+        """The uncertainties of representations (N, D), or of (N, D + S) with the statistics of the trunk's stages."""
         u = {name: head_output(head, z, self.model.device) for name, head in self.heads.items()}
-        return uncertainties(z, u, logits=self.logits, seed=seed)
+        return uncertainties(z[:, : self.model.dim], u, logits=self.logits, seed=seed)
 
     def classes(self, labels: np.ndarray) -> np.ndarray | None:
         """The classifier's class of each label (N,), NO_CLASS for labels that are none of its wnids; or None."""
@@ -153,9 +154,13 @@ class _Evaluated:
 
 def _evaluate_one(scored: Scorer, images: ImageSet, human: np.ndarray | None, options: Options) -> _Evaluated:
     kinds = ("whole",) if "crops" in options.skip else ("whole", "crop")
-    z, decoded = encode_set(scored.model, images, kinds, kept=options.kept, workers=options.workers)
+    model = scored.model
+    z, decoded = encode_set(
+        model, images, kinds, statistics=scored.statistics, kept=options.kept, workers=options.workers
+    )
     labels, whole = images.labels[decoded], z["whole"][decoded]
-    encoded = EncodedSet(images.name, whole, labels, scored(whole, seed=options.seed), scored.classes(labels))
+    scores = scored(whole, seed=options.seed)
+    encoded = EncodedSet(images.name, whole[:, : model.dim], labels, scores, scored.classes(labels))
     answers = find_answers(encoded)
     report = evaluate_set(
         encoded,
@@ -184,7 +189,7 @@ def _mixture(text: str, found: Mapping[str, _Evaluated], options: Options) -> Mi
 
 def _degradations(scored: Scorer, images: ImageSet, options: Options) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
-    for kind, z in encode_degraded(scored.model, images, kept=options.kept).items():
+    for kind, z in encode_degraded(scored.model, images, statistics=scored.statistics, kept=options.kept).items():
         for name, score in scored(z, seed=options.seed).all.items():
             if name != RANDOM:
                 found.setdefault(name, {})[kind] = follows_strength(score)

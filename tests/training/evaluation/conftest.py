@@ -34,6 +34,7 @@ def model(encoder) -> SimpleNamespace:
         name="fake",
         device="cpu",
         dim=48,
+        head_dims=(48,),
         precision=torch.float32,
         head=head(0),
         backbone=encoder.backbone,

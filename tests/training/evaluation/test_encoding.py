@@ -91,3 +91,11 @@ def test_head_output_in_blocks_is_that_at_once(make_head, monkeypatch: pytest.Mo
     monkeypatch.setattr("training.evaluation.encoding._BLOCK", 6)
     np.testing.assert_allclose(head_output(head, z), head(torch.from_numpy(z)).numpy(), rtol=1e-6)
     np.testing.assert_allclose(head_output(head, z.astype(np.float16)), head(torch.from_numpy(z)).numpy(), rtol=1e-2)
+
+
+def test_a_head_takes_the_columns_it_was_made_for(make_head) -> None:
+    narrow, wide = make_head(0), make_head(1, 60)
+    features = np.random.default_rng(0).normal(size=(5, 60)).astype(np.float32)
+    expected = narrow(torch.from_numpy(features[:, :48])).numpy()
+    np.testing.assert_allclose(head_output(narrow, features), expected, rtol=1e-6)
+    np.testing.assert_allclose(head_output(wide, features), wide(torch.from_numpy(features)).numpy(), rtol=1e-6)
