@@ -22,7 +22,14 @@ def names(encoder, monkeypatch: pytest.MonkeyPatch):
     """Any model name gives the fake encoder with an untrained head."""
     torch.manual_seed(0)
     head = UncertaintyHead(48, 8).requires_grad_(False)
-    facts = {"device": "cpu", "dim": 48, "precision": torch.float32, "head": head, "backbone": encoder.backbone}
+    facts = {
+        "device": "cpu",
+        "dim": 48,
+        "head_dims": (48,),
+        "precision": torch.float32,
+        "head": head,
+        "backbone": encoder.backbone,
+    }
     calls = {"represent": encoder.represent, "logits": encoder.logits, "preprocessing": encoder.preprocessing}
     monkeypatch.setattr(evaluate, "load_model", lambda name: SimpleNamespace(name=name, **facts, **calls))
 
