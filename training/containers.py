@@ -36,7 +36,7 @@ class Entry:
     Args:
         name: its path in the source, with /; inside an archive below the archive's.
         member: where its bytes are.
-        size: bytes; 0 where only reading would tell.
+        size: bytes; of a table's images, whose sizes only reading would tell, those of the whole table.
         label: the label's name, or None.
         number: the label's number where the source numbers its labels, or None.
     """
@@ -227,14 +227,14 @@ def _table_entries(path: Path) -> Iterator[Entry]:
                 labels = file.read(columns=[label]).column(0).to_pylist() if label else None
     except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
         raise SourceError(f"{path} is not a table that can be read ({error}). Copy it again.") from error
-    names = _label_names(schema, label)
+    names, size = _label_names(schema, label), path.stat().st_size
     places = [(first + group, row) for group, count in enumerate(counts) for row in range(count)]
     for index, (group, row) in enumerate(places):
         value = labels[index] if labels else None
         number = value if isinstance(value, int) and value >= 0 else None  # -1 in test sets: unknown
         name = (names[number] if names and number < len(names) else str(number)) if number is not None else None
         name = value if isinstance(value, str) else name
-        yield Entry(f"{index:07d}", Cell(path, image, group, row), 0, name, number)
+        yield Entry(f"{index:07d}", Cell(path, image, group, row), size, name, number)
 
 
 def _columns(path: Path, schema: Any) -> tuple[str, str | None]:

@@ -57,7 +57,7 @@ class SourceImage:
     Args:
         key: "source/relative path", the same on every machine.
         member: where its bytes are.
-        size: bytes; 0 where only reading would tell.
+        size: bytes; of a table's images, whose sizes only reading would tell, those of the whole table.
         label: the classifier's class, or UNLABELLED where the label is none of its.
         label_name: the true label as the source names it, or None.
         held_out: whether it is kept for validation.

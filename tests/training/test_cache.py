@@ -393,3 +393,16 @@ def test_two_processes_go_on_where_one_stopped_and_make_the_same_cache(data: Pat
     assert len(set(totals)) == 2
     assert sum(set(totals)) == 20 * 2 + 7 * 3 - 12
     assert build_cache(config, model, data, tmp_path / "two", workers=0) == 0
+
+
+def test_another_table_of_as_many_images_is_refused(
+    data: Path, cache_config: CacheConfig, encoder, tmp_path: Path
+) -> None:
+    files = packing.files_of(data / "labelled")
+    config = replace(cache_config, sources=(SourceConfig("table", passes=0),))
+    packing.write_parquet(data / "table", files)
+    build_cache(config, encoder, data, tmp_path / "cache", workers=0)
+    shutil.rmtree(data / "table")
+    packing.write_parquet(data / "table", [(name, content + b"more") for name, content in files])
+    with pytest.raises(CacheError, match="was made with another sizes"):
+        build_cache(config, encoder, data, tmp_path / "cache", workers=0)
