@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 CONFIG ?= training/configs/efficientnet_lite0.yaml
-OUT ?= runs/efficientnet_lite0
+OUT ?= runs
 DATA ?=
 HTML ?= demo.html
 ARGS ?=
@@ -17,7 +17,7 @@ RUNTIME := $(VENV)/.runtime-$(call checksum,requirements.txt)
 DEV := $(VENV)/.dev-$(call checksum,requirements-dev.txt)
 PIP := $(PY) -m pip install --disable-pip-version-check
 
-.PHONY: help app test check format demo weights
+.PHONY: help app test check format demo weights head
 .DEFAULT_GOAL := help
 
 help:
@@ -26,7 +26,8 @@ help:
 	@echo "make check    lint, formatting and types"
 	@echo "make format   put the formatting right"
 	@echo "make demo     the whole job on the demo images without a browser; writes $(HTML)"
-	@echo "make weights DATA=FOLDER   train the uncertainty head again (hours on a CPU), see training/README.md"
+	@echo "make weights DATA=FOLDER   make the bundled Vision Transformer and its head again (hours on a CPU)"
+	@echo "make head DATA=FOLDER CONFIG=FILE   train the head of another backbone, see training/README.md"
 
 app: $(RUNTIME)
 	$(PY) -m streamlit run app.py $(ARGS)
@@ -46,10 +47,21 @@ format: $(DEV)
 demo: $(RUNTIME)
 	$(PY) -m pvu demo --html $(HTML)
 
+# Each step goes on where it was stopped. The last one's files are what pvu/weights/ holds.
+weights: VIT := training/configs/hybrid_vit
 weights: $(RUNTIME)
 	@test -n "$(DATA)" || { echo "Say where the training images are: make weights DATA=FOLDER"; exit 2; }
-	$(PY) -m training.cache $(CONFIG) --data "$(DATA)" --out $(OUT)/cache
-	$(PY) -m training.pretrain $(CONFIG) --cache $(OUT)/cache --out $(OUT)
+	$(PY) -m training.hybrid.maps $(VIT).yaml --data "$(DATA)" --out $(OUT)/maps
+	$(PY) -m training.hybrid.distill $(VIT).yaml --maps $(OUT)/maps --out $(OUT)/hybrid-vit
+	$(PY) -m training.hybrid.cache $(VIT)_head.yaml --model hybrid-vit@$(OUT)/hybrid-vit/hybrid-vit.safetensors \
+		--data "$(DATA)" --maps $(OUT)/maps --out $(OUT)/hybrid-vit/cache
+	$(PY) -m training.pretrain $(VIT)_head.yaml --cache $(OUT)/hybrid-vit/cache --out $(OUT)/hybrid-vit
+
+head: $(RUNTIME)
+	@test -n "$(DATA)" || { echo "Say where the training images are: make head DATA=FOLDER"; exit 2; }
+	$(PY) -m training.cache $(CONFIG) --data "$(DATA)" --out $(OUT)/$(basename $(notdir $(CONFIG)))/cache
+	$(PY) -m training.pretrain $(CONFIG) --cache $(OUT)/$(basename $(notdir $(CONFIG)))/cache \
+		--out $(OUT)/$(basename $(notdir $(CONFIG)))
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "pvu needs Python 3.11 or newer, \

@@ -6,7 +6,6 @@ Bad input ends with exit code 2 and one line on standard error; Ctrl-C with 130,
 
 from __future__ import annotations
 
-import json
 import math
 import subprocess
 import sys
@@ -19,8 +18,9 @@ from typer.exceptions import TyperException
 
 from pvu import __version__
 from pvu.errors import Cancelled, PVUError
+from pvu.model_commands import export_onnx, import_checkpoint, list_models
 from pvu.paths import typed_path
-from pvu.terminal import Interruptible, ProgressBar, plain, quiet_stdout
+from pvu.terminal import InputError, Interruptible, JsonOption, ProgressBar, print_json, quiet_stdout, require_folder
 
 # torch, faiss and pandas take seconds to import: the commands import what they need, so that --help is quick.
 if TYPE_CHECKING:
@@ -32,10 +32,6 @@ LISTED_FAILURES = 20
 EXPORT_FORMATS = (".csv", ".parquet", ".txt")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-class InputError(PVUError):
-    """What was typed cannot be carried out."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,7 +82,6 @@ StoreModelOption = Annotated[
 KeepOption = Annotated[
     float | None, typer.Option(callback=_share, metavar="SHARE", help="Only this most certain share of the images.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -108,27 +103,6 @@ def start(
 
 
 @app.command()
-def models(as_json: JsonOption = False) -> None:
-    """List the models, and which of them can be used right now."""
-    from pvu.registry import REGISTRY, availability, resolve
-
-    rows = []
-    for name in REGISTRY:
-        spec = resolve(name)
-        available, reason = availability(spec)
-        head = spec.head.name if spec.head is not None and spec.head.is_file() else None
-        rows.append(
-            {"name": name, "backbone": spec.architecture, "head": head, "available": available, "reason": reason}
-        )
-    if as_json:
-        _print_json(rows)
-        return
-    for row in rows:
-        print(f"{row['name']:36}{'ready' if row['available'] else row['reason']}")
-        print(f"{'':36}{'with an uncertainty head' if row['head'] else 'no uncertainty head: embeddings only'}")
-
-
-@app.command()
 def demo(
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a report to this HTML file.")] = None,
     model: ModelOption = "default",
@@ -140,14 +114,14 @@ def demo(
     from pvu.report import write_report
 
     html = None if html is None else typed_path(html)
-    _require_folder(html)
+    require_folder(html)
     with quiet_stdout():
         report = _embed(str(make_demo()), model=model, workers=workers)
         if html is not None:
             write_report(report.dataset, html)
     result = _embed_result(report) | ({} if html is None else {"html": str(html.resolve())})
     if as_json:
-        _print_json(result)
+        print_json(result)
         return
     _print_embed(report)
     if html is not None:
@@ -168,7 +142,7 @@ def embed(
     with quiet_stdout():
         report = _embed(folder, model=model, table=table, workers=workers)
     if as_json:
-        _print_json(_embed_result(report))
+        print_json(_embed_result(report))
         return
     _print_embed(report)
 
@@ -241,7 +215,7 @@ def search(
     }
     results = found[["path", "similarity", "uncertainty", "label"]].to_dict("records")
     if as_json:
-        _print_json({"query": asked, "results": results})
+        print_json({"query": asked, "results": results})
         return
     _print_search(opened, asked, results)
 
@@ -276,7 +250,7 @@ def evaluate(dataset: DatasetArgument, model: StoreModelOption = None, as_json: 
         opened = _open(dataset, model)
         result = _evaluation(opened)
     if as_json:
-        _print_json(result)
+        print_json(result)
         return
     print(f"{opened.name}: {result['images']:,} labelled images, {result['labels']:,} labels")
     for key, text in _METRIC_NAMES.items():
@@ -327,7 +301,7 @@ def export(
     if out.suffix.lower() not in EXPORT_FORMATS:
         raise InputError(f"{out} ends in {out.suffix!r}, but the export writes {', '.join(EXPORT_FORMATS)}.")
     out = typed_path(out)
-    _require_folder(out)
+    require_folder(out)
     from pvu.export import export_table, write_table
 
     with quiet_stdout():
@@ -337,25 +311,14 @@ def export(
             table = table[table["uncertainty"] <= opened.threshold(keep)]
         write_table(table, out)
     if as_json:
-        _print_json({"dataset": str(opened.source), "out": str(out.resolve()), "images": len(table)})
+        print_json({"dataset": str(opened.source), "out": str(out.resolve()), "images": len(table)})
         return
     print(f"{len(table):,} of {len(opened):,} images written to {out}")
 
 
-@app.command()
-def import_checkpoint(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A .pth.tar of the paper's authors.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Take the backbone and uncertainty head out of a checkpoint of the paper's authors, and keep them as a model."""
-    from pvu.importing import import_checkpoint as take
-
-    with quiet_stdout():
-        model = take(typed_path(file))
-    if as_json:
-        _print_json({"model": model.name, "weights": model.weights, "head": model.head})
-        return
-    print(f"Weights: {model.weights}\nHead: {model.head}\nUse it with --model '{model.name}'")
+app.command("models")(list_models)
+app.command()(import_checkpoint)
+app.command()(export_onnx)
 
 
 @app.command("app")
@@ -380,15 +343,3 @@ def _open(dataset: str, model: str | None) -> EmbeddedDataset:
     from pvu.registry import resolve
 
     return EmbeddedDataset.open(dataset, model=resolve(model).name)
-
-
-def _require_folder(out: Path | None) -> None:
-    """Fail before the work, not after it, when its result has nowhere to go."""
-    if out is not None and not out.resolve().parent.is_dir():
-        raise InputError(f"{out} cannot be written: the folder {out.resolve().parent} does not exist.")
-    if out is not None and out.is_dir():
-        raise InputError(f"{out} cannot be written: it is a folder.")
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))

@@ -1,8 +1,9 @@
-"""What commands share: a progress bar on standard error, Ctrl-C that keeps what is done, and values for JSON."""
+"""What commands share: a progress bar on standard error, Ctrl-C that keeps what is done, checks, and JSON."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import signal
 import sys
@@ -10,9 +11,18 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from pvu.errors import PVUError
 from pvu.progress import Progress
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output.")]
+
+
+class InputError(PVUError):
+    """What was typed cannot be carried out."""
 
 
 class ProgressBar(contextlib.AbstractContextManager["ProgressBar"]):
@@ -109,3 +119,16 @@ def plain(value: Any) -> Any:
     if hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on standard output."""
+    print(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))
+
+
+def require_folder(out: Path | None) -> None:
+    """Fail before the work, not after it, when its result has nowhere to go."""
+    if out is not None and not out.resolve().parent.is_dir():
+        raise InputError(f"{out} cannot be written: the folder {out.resolve().parent} does not exist.")
+    if out is not None and out.is_dir():
+        raise InputError(f"{out} cannot be written: it is a folder.")

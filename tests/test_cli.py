@@ -375,7 +375,7 @@ def pvu_process(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_as_a_process_json_is_all_there_is(tmp_path: Path) -> None:
     done = pvu_process("models", "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout)[0]["name"] == "efficientnet-lite0"
+    assert json.loads(done.stdout)[0]["name"] == "hybrid-vit"
     done = pvu_process("embed", tmp_path / "nowhere", "--json")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"There is no folder or .zip at {tmp_path / 'nowhere'}. Check the path.\n"
