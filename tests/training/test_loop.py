@@ -268,7 +268,7 @@ def test_the_gradient_of_blocks_is_that_of_the_batch(views: CachedViews, monkeyp
     found = {}
     for block in (1200, 512):
         monkeypatch.setattr("training.loop.BLOCK", block)
-        loss = trainer._accumulate(z, goal)
+        loss = trainer.accumulate(z, goal)
         found[block] = [loss, *(parameter.grad.clone() for parameter in trainer.state.head.parameters())]
     torch.testing.assert_close(found[512], found[1200])
     u = trainer.state.head(z)

@@ -1,0 +1,99 @@
+"""`make weights` in small: a few hundred generated pictures, from the folder to a head that can be evaluated."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from pvu.metrics import auroc
+from pvu.models import load_model
+from training import cache, pretrain
+from training.data import imagenet_classes
+
+ROOT = Path(__file__).parents[2]
+LABELS = 6
+EACH = 40
+
+
+def draw(label: int, noise: float, rng: np.random.Generator) -> Image.Image:
+    """Stripes of the label's colour and direction under noise: the more, the harder to tell the label."""
+    across, down = np.meshgrid(np.arange(64), np.arange(64))
+    wave = np.sin((across * np.cos(label) + down * np.sin(label)) / 3)[..., None]
+    colour = np.array([label % 2, label // 2 % 2, label // 4], np.float32) - 0.5
+    pixels = 128 + 60 * wave + 90 * colour + rng.normal(0, 1 + 1200 * noise, (64, 64, 3))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def write_source(folder: Path, seed: int) -> tuple[list[Path], np.ndarray, np.ndarray]:
+    """Pictures in folders named by wnid: their files, labels and noise, in one order."""
+    rng = np.random.default_rng(seed)
+    paths, labels = [], np.repeat(np.arange(LABELS), EACH)
+    noise = rng.random(len(labels))
+    for number, label in enumerate(labels):
+        path = folder / list(imagenet_classes())[label] / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draw(int(label), float(noise[number]), rng).save(path)
+        paths.append(path)
+    return paths, labels, noise
+
+
+def write_backbone(path: Path, pictures: list[Path], labels: np.ndarray) -> str:
+    """A small ViT whose 1,000-way classifier, fitted by least squares, knows the labels. Returns the model's name."""
+    torch.manual_seed(0)
+    backbone = timm.create_model("test_vit", num_classes=1000)
+    save_file(dict(backbone.state_dict()), path)
+    z, _ = load_model(f"test_vit@{path}", precision="float32").encode([Image.open(file) for file in pictures])
+    centred = np.column_stack([z - z.mean(axis=0), np.ones(len(z))])
+    fitted = np.linalg.solve(centred.T @ centred + 1e-3 * np.eye(z.shape[1] + 1), centred.T @ np.eye(LABELS)[labels])
+    with torch.no_grad():
+        backbone.head.weight.zero_()
+        backbone.head.bias.fill_(-20)
+        backbone.head.weight[:LABELS] = torch.from_numpy(10 * fitted[:-1].T)
+        backbone.head.bias[:LABELS] = torch.from_numpy(10 * (fitted[-1] - z.mean(axis=0) @ fitted[:-1]))
+    save_file(dict(backbone.state_dict()), path)
+    return f"test_vit@{path}"
+
+
+def commands_of_make(make: str, **variables: object) -> list[list[str]]:
+    """What `make weights` would run of training."""
+    command = [make, "-n", "weights", *(f"{name}={value}" for name, value in variables.items())]
+    printed = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    return [shlex.split(line)[2:] for line in printed.splitlines() if " -m training." in line]
+
+
+def test_the_whole_path_from_a_folder_to_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("there is no make")
+    data, out, config = tmp_path / "data", tmp_path / "out", tmp_path / "small.yaml"
+    paths, labels, _ = write_source(data / "stripes", 0)
+    model = write_backbone(tmp_path / "backbone.safetensors", paths, labels)
+    config.write_text(
+        f"model: {model}\n"
+        "cache:\n  sources: [{name: stripes, passes: 2, held_out: 0.3}]\n  shard: 128\n"
+        "train: {epochs: 30, batch: 64, base_lr: 2e-3, standardize: true}\n"
+    )
+    commands = commands_of_make(make, CONFIG=config, DATA=data, OUT=out)
+    assert [command[0] for command in commands[:2]] == ["training.cache", "training.pretrain"]
+    for main, (name, *arguments) in zip((cache.main, pretrain.main), commands, strict=False):
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        main()
+
+    trained = load_model(model, head=out / "head.safetensors", precision="float32")
+    unseen, labels, noise = write_source(tmp_path / "unseen", 1)
+    z, u = trained.encode([Image.open(path) for path in unseen])
+    assert u is not None
+    right = trained.logits(torch.from_numpy(z)).argmax(1).numpy() == labels
+    assert 0.3 < right.mean() < 0.97
+    assert auroc(right, -u) > 0.65  # .5 would know nothing
+    assert auroc(noise > 0.5, u) > 0.65
