@@ -124,12 +124,31 @@ def targets(views: CachedViews, config: TrainConfig) -> np.ndarray:
         usable = usable & (views.facts["degradation"] == 0)
     if len(config.task_losses) == 1:
         (name,) = config.task_losses
-        return np.where(usable, views.facts[name], np.nan).astype(np.float32)
+        return np.where(usable, task_loss(views, name), np.nan).astype(np.float32)
     total, weights = np.zeros(len(views)), np.zeros(len(views))
     for name, weight in config.task_losses.items():
-        losses = views.facts[name]
+        losses = task_loss(views, name)
         for source in np.unique(views.source):
             rows = np.flatnonzero(usable & np.isfinite(losses) & (views.source == source))
             total[rows] += weight * rankdata(losses[rows]) / max(len(rows), 1)
             weights[rows] += weight
     return np.divide(total, weights, out=np.full(len(views), np.nan), where=weights > 0).astype(np.float32)
+
+
+def task_loss(views: CachedViews, name: str) -> np.ndarray:
+    """One task loss of every view (V,) float32; NaN where a view has none.
+
+    "crops" is the instance loss, and for a whole picture, which has none, the mean of its own undegraded views': how
+    well its crops are told from other pictures.
+    """
+    if name != "crops":
+        return views.facts[name]
+    losses, whole = views.facts["instance"].astype(np.float64), views.pass_index == 0
+    picture = views.source.astype(np.int64) << 32 | views.facts["image"]
+    _, picture = np.unique(picture, return_inverse=True)
+    counted = ~whole & (views.facts["degradation"] == 0) & np.isfinite(losses)
+    total = np.bincount(picture[counted], losses[counted], minlength=picture.max() + 1)
+    count = np.bincount(picture[counted], minlength=len(total))
+    mean = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+    usable = whole & np.isfinite(views.facts["cross_entropy"])
+    return np.where(whole, np.where(usable, mean[picture], np.nan), losses).astype(np.float32)

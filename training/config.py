@@ -16,6 +16,7 @@ from training.data import SourceConfig
 
 T = TypeVar("T")
 TASK_LOSSES = ("cross_entropy", "retrieval", "instance", "distance")
+DERIVED_LOSSES = ("crops",)  # not in the cache: training.cached computes them from what is
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,9 @@ class TrainConfig:
             raise ValueError(f'pairs must be "across", "within" or "alike", got {self.pairs!r}.')
         if self.best not in ("auroc", "r_auroc"):
             raise ValueError(f'best must be "auroc" or "r_auroc", got {self.best!r}.')
-        unknown = set(self.task_losses) - set(TASK_LOSSES)
-        if unknown or not self.task_losses or min(self.task_losses.values()) <= 0:
-            raise ValueError(f"task_losses must weight some of {TASK_LOSSES} above zero, got {self.task_losses}.")
+        known = (*TASK_LOSSES, *DERIVED_LOSSES)
+        if not set(self.task_losses) <= set(known) or not self.task_losses or min(self.task_losses.values()) <= 0:
+            raise ValueError(f"task_losses must weight some of {known} above zero, got {self.task_losses}.")
         if self.batch < 2 or self.batch % 2:
             raise ValueError(f"batch must be even, since the ranking loss compares pairs; got {self.batch}.")
         if self.precision not in typing.get_args(Precision):

@@ -4,6 +4,8 @@ cross_entropy  the paper's: the frozen pretrained classifier against the label (
 retrieval      are the view's nearest other pictures, by cosine similarity, of its label? Recall@1, made smooth
 instance       InfoNCE: can the view be told from the other pictures of its source by cosine similarity?
 distance       1 - cosine of the view and the whole picture
+
+From the instance loss, training.cached derives "crops", which whole pictures have as well.
 """
 
 from __future__ import annotations

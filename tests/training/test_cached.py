@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from training.cache import build_cache
-from training.cached import load_views
+from training.cached import CachedViews, load_views, task_loss
 from training.config import CacheConfig
 from training.rows import MappedRows
-from training.shards import CacheError
+from training.shards import FACTS, CacheError
 
 
 @pytest.fixture
@@ -45,3 +45,17 @@ def test_a_truncated_shard_is_refused(cache: Path, cache_config: CacheConfig) ->
     os.truncate(cache / "shards" / "labelled-01-0000008" / "z.npy", 200)
     with pytest.raises(CacheError, match=r"shard labelled-01-0000008 of the cache .* is damaged"):
         load_views(cache, cache_config)
+
+
+def test_crops_are_the_instance_loss_and_for_whole_pictures_the_mean_of_their_views() -> None:
+
+    facts = np.zeros(7, FACTS)
+    facts["image"] = [0, 1, 0, 1, 0, 1, 0]
+    facts["instance"] = [np.nan, np.nan, 1, 2, 3, 8, 5]
+    facts["degradation"] = [0, 0, 0, 0, 0, 1, 0]  # a degraded view says nothing of its picture
+    source = np.array([0, 0, 0, 0, 0, 0, 1], np.int16)  # nor does another source's
+    pass_index = np.array([0, 0, 1, 1, 2, 2, 1], np.int16)
+    flags = np.zeros(7, bool)
+    views = CachedViews(np.zeros((7, 2), np.float16), facts, source, pass_index, flags, ~flags, {})
+    np.testing.assert_allclose(task_loss(views, "crops"), [2, 2, 1, 2, 3, 8, 5])
+    np.testing.assert_array_equal(task_loss(views, "instance"), facts["instance"])
