@@ -1,4 +1,4 @@
-"""`make weights` in small: a few hundred generated pictures, from the folder to a head that can be evaluated."""
+"""`make head` in small: a few hundred generated pictures, from the folder to a head that can be evaluated."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def write_backbone(path: Path, pictures: list[Path], labels: np.ndarray) -> str:
 
 
 def commands_of_make(make: str, **variables: object) -> list[list[str]]:
-    """What `make weights` would run of training."""
-    command = [make, "-n", "weights", *(f"{name}={value}" for name, value in variables.items())]
+    """What `make head` would run of training."""
+    command = [make, "-n", "head", *(f"{name}={value}" for name, value in variables.items())]
     printed = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
-    return [shlex.split(line)[2:] for line in printed.splitlines() if " -m training." in line]
+    return [shlex.split(line)[2:] for line in printed.replace("\\\n", " ").splitlines() if " -m training." in line]
 
 
 def test_the_whole_path_from_a_folder_to_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ def test_the_whole_path_from_a_folder_to_a_head(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setattr(sys, "argv", [name, *arguments])
         main()
 
-    trained = load_model(model, head=out / "head.safetensors", precision="float32")
+    trained = load_model(model, head=out / "small" / "head.safetensors", precision="float32")
     unseen, labels, noise = write_source(tmp_path / "unseen", 1)
     z, u = trained.encode([Image.open(path) for path in unseen])
     assert u is not None
