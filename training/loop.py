@@ -103,6 +103,10 @@ class Trainer:
         names = {int(index): name for index, name in enumerate(views.manifest.get("images", {}))}
         named = {int(index): names.get(int(index), f"source {index}") for index in np.unique(sources)}
         check_losses_vary(self.goal[self.rows], sources, named, within=config.pairs != "across")
+        if config.best == "auroc" and not len(checks.classified):
+            raise ValueError(
+                'best is "auroc", but no held-out image has a true label. Take head: linear, or "r_auroc".'
+            )
         if config.best == "r_auroc" and not checks.retrieval:
             raise ValueError('best is "r_auroc", but no source has held-out whole pictures to measure it on.')
         self.precision = choose_precision(config.precision, torch.device("cpu"))

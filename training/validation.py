@@ -81,12 +81,13 @@ def prepare(views: CachedViews, names: list[str], *, least_wrong: int = 10, most
         most_pictures: neither does one with more whole pictures, among which a search would take longer than training.
 
     Raises:
-        ValueError: if nothing is held out, or the classifier is always right or always wrong there.
+        ValueError: if nothing is held out, or the classifier is always right or always wrong there. Where no image has
+            a true label there is no AUROC, and training can go without.
     """
     rows = np.flatnonzero(views.held_out & np.isfinite(views.facts["cross_entropy"]))
     classified = np.flatnonzero(views.known[rows])
     correct = views.facts["correct"][rows[classified]]
-    if not correct.any() or correct.all():
+    if len(rows) == 0 or (len(correct) and (not correct.any() or correct.all())):
         raise ValueError(
             f"Validation needs held-out images with true labels that the classifier gets right and wrong; "
             f"found {correct.sum()} right of {len(correct)}. Set held_out of a source."
