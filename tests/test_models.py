@@ -17,13 +17,14 @@ from torch import nn
 
 import pvu.models
 import pvu.registry
+from pvu.backbones import hash_weights
 from pvu.checkpoint import save_head
 from pvu.decoding import decode_all
 from pvu.errors import CheckpointError, ModelError
 from pvu.fast import fast_forward
 from pvu.head import UncertaintyHead
 from pvu.images import Preprocessing, decode_file
-from pvu.models import Model, hash_weights, load_model
+from pvu.models import Model, load_model
 from pvu.registry import REGISTRY, ModelSpec, availability, resolve
 from tests.conftest import SharedData
 from tests.fakes import picture

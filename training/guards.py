@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import numpy as np
 from torch import nn
 
+from pvu.backbones import hash_weights
 from pvu.errors import PVUError
-from pvu.models import hash_weights
 
 COLLAPSED = 1e-3  # relative spread of u (standard deviation / mean) below which it orders nothing
 

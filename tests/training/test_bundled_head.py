@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from pvu.models import Model, hash_weights, load_model
+from pvu.backbones import hash_weights
+from pvu.models import Model, load_model
 from training.augment import degrade
 from training.config import Config, build, load_config
 
