@@ -183,6 +183,14 @@ def measure_pass(model: Model, paths: Sequence[Path], trainer: Trainer, steps: i
     return found
 
 
+def choose(folder: Path | None, count: int) -> list[Path]:
+    """Image files, evenly spread over a folder; None takes the demo's."""
+    source = (folder or make_demo()).expanduser().resolve()
+    files = find_images(source)
+    good = files.loc[files["error"].isna(), "path"].tolist()
+    return [source / good[index] for index in np.linspace(0, len(good) - 1, count).astype(int)]
+
+
 def models() -> list[Model]:
     """Every model of the registry that works offline, and the paper's ViT-B with random weights."""
     found = [load_model(name) for name, spec in REGISTRY.items() if spec.source != "hub" and availability(spec)[0]]
@@ -208,18 +216,16 @@ def report(title: str, found: Times, ratios: Sequence[tuple[str, str]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", type=Path, help="a folder of images; default: the demo's")
-    parser.add_argument("--count", type=int, default=64, help="images of an uncached pass")
+    parser.add_argument("--count", type=int, default=64, help="images of an uncached pass; 0 leaves the third part out")
     parser.add_argument("--steps", type=int, default=20, help="steps of 2,048 views a measurement")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--precision", default="auto", choices=["auto", "float32", "bfloat16"], help="of the products")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
     parser.add_argument("--views", type=int, default=100_000, help="size of the cache")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    config = replace(load_config(CONFIG).train, window=0)
-    source = (arguments.images or make_demo()).expanduser().resolve()
-    files = find_images(source)
-    good = files.loc[files["error"].isna(), "path"].tolist()
-    paths = [source / good[index] for index in np.linspace(0, len(good) - 1, arguments.count).astype(int)]
+    config = replace(load_config(CONFIG).train, window=0, precision=arguments.precision)
+    paths = choose(arguments.images, arguments.count) if arguments.count else []
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(768, config, arguments.views, Path(folder))
         precision = str(trainer.precision).removeprefix("torch.")
@@ -227,7 +233,7 @@ def main() -> None:
         steps = measure_steps(trainer, arguments.steps, arguments.repeats)
         against = ("step with the classifier", "step from the cache")
         report("D = 768, batches of 2,048", steps, [("step from the cache", "matrix products alone"), against])
-        for model in models():
+        for model in models() if arguments.count else []:
             trainer = make_trainer(model.dim, config, arguments.views, Path(folder))
             found = measure_pass(model, paths, trainer, arguments.steps, arguments.repeats)
             title = f"{model.name}, D = {model.dim}, {model.preprocessing.size} pixels, {len(paths)} images"
