@@ -14,7 +14,7 @@ from pvu.images import Preprocessing
 from pvu.paths import home, typed_path
 
 WEIGHTS = Path(__file__).parent / "weights"
-DEFAULT = "efficientnet-lite0"
+DEFAULT = "hybrid-vit"
 TRUNK = "efficientnet-lite0"  # of the bundled model, whose own weights are those of the transformer alone
 Source = Literal["bundled", "package", "hub", "file"]
 

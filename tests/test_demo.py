@@ -142,9 +142,9 @@ def test_a_stronger_small_crop_shows_less_of_the_photograph() -> None:
 def test_uncertainty_rises_with_strength(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With the head that ships, over all images of the set: the other reasons to be uncertain stay in."""
     from pvu.models import load_model
-    from pvu.registry import REGISTRY
+    from pvu.registry import resolve
 
-    head = REGISTRY["efficientnet-lite0"].head
+    head = resolve("default").head
     if head is None or not head.is_file():
         pytest.skip(f"there is no trained head at {head}")
     table = pd.read_csv(made / "labels.csv", keep_default_na=False)
@@ -159,4 +159,4 @@ def test_uncertainty_rises_with_strength(made: Path, capsys: pytest.CaptureFixtu
     overall = float(spearmanr(u, table["strength"]).statistic)
     with capsys.disabled():
         print(f"\nSpearman of u and strength on the demo: {overall:.3f}; by degradation: {by_kind}")
-    assert overall > 0.3
+    assert overall > 0.5

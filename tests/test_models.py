@@ -30,7 +30,7 @@ from tests.conftest import SharedData
 from tests.fakes import picture
 
 SMALL = Preprocessing(size=64)
-DEFAULT_HEAD = REGISTRY["efficientnet-lite0"].head
+DEFAULT_HEAD = resolve("default").head
 needs_head = pytest.mark.skipif(
     DEFAULT_HEAD is None or not DEFAULT_HEAD.is_file(), reason="the default model's head has not been trained yet"
 )
@@ -116,7 +116,7 @@ def views() -> np.ndarray:
 
 
 def test_the_registry_holds_the_default_and_the_papers_backbones() -> None:
-    assert resolve("default") is REGISTRY["efficientnet-lite0"]
+    assert resolve("default") is REGISTRY["hybrid-vit"]
     assert {f"vit_{size}_patch16_224.augreg_in21k" for size in ("tiny", "small", "base", "large")} < set(REGISTRY)
     assert all(spec.name == name and spec.licence and spec.note for name, spec in REGISTRY.items())
 
@@ -148,7 +148,7 @@ def test_a_name_without_such_weights_is_told_from_weights_that_cannot_be_downloa
 @pytest.mark.parametrize("name", ["nonsense", "", "nonsense@file.pth", "../../etc", "resnet"])
 def test_an_unknown_name_says_which_there_are(name: str) -> None:
     with pytest.raises(
-        ModelError, match=r"There is no model named .* Choose one of efficientnet-lite0, .* ARCHITECTURE@FILE"
+        ModelError, match=r"There is no model named .* Choose one of hybrid-vit, .* ARCHITECTURE@FILE"
     ):
         resolve(name)
 
@@ -454,16 +454,21 @@ def test_hash_weights_sees_names_buffers_and_every_type() -> None:
     assert hash_weights(module(a=transposed)) == hash_weights(module(a=transposed.contiguous()))
 
 
-# The default model, on real photographs
+# The bundled models, on real photographs
+
+
+@pytest.fixture(scope="module", params=["hybrid-vit", "efficientnet-lite0"])
+def bundled_exact(request: pytest.FixtureRequest) -> Model:
+    return load_model(request.param, precision="float32", device="cpu")
 
 
 @pytest.fixture(scope="module")
-def default_exact() -> Model:
-    return load_model("default", precision="float32", device="cpu")
+def trunk_exact() -> Model:
+    return load_model(pvu.registry.TRUNK, precision="float32", device="cpu")
 
 
 @needs_weights
-def test_the_default_model_sees_what_is_in_photographs(default_exact: Model) -> None:
+def test_the_trunk_sees_what_is_in_photographs(trunk_exact: Model) -> None:
     """Weights that were put into the wrong layers would still load where shapes agree, and see nothing."""
     classes = {
         "chelsea": {281, 282, 285},
@@ -473,29 +478,29 @@ def test_the_default_model_sees_what_is_in_photographs(default_exact: Model) -> 
     }
     for name, expected in classes.items():
         path = next(path for path in photographs() if path.stem == name)
-        z, _ = default_exact.encode(np.stack([decode_file(path, default_exact.preprocessing).pixels]))
-        top = default_exact.logits(torch.from_numpy(z)).topk(3).indices[0].tolist()
+        z, _ = trunk_exact.encode(np.stack([decode_file(path, trunk_exact.preprocessing).pixels]))
+        top = trunk_exact.logits(torch.from_numpy(z)).topk(3).indices[0].tolist()
         assert expected & set(top), (name, top)
 
 
 @needs_weights
-def test_the_default_models_folded_forward_equals_the_plain_one(default_exact: Model, views: np.ndarray) -> None:
-    quick, _ = default_exact.encode(views[::8])
+def test_a_bundled_models_folded_forward_equals_the_plain_one(bundled_exact: Model, views: np.ndarray) -> None:
+    quick, _ = bundled_exact.encode(views[::8])
     x = (torch.from_numpy(views[::8]).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
     with torch.inference_mode():
-        backbone = default_exact.backbone
+        backbone = bundled_exact.backbone
         plain = backbone.forward_head(backbone.forward_features(x), pre_logits=True).numpy()
     np.testing.assert_allclose(quick, plain, rtol=1e-4, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
-def both_precisions(default_exact: Model, views: np.ndarray) -> list[tuple[np.ndarray, np.ndarray | None]]:
-    quick = load_model("default", precision="bfloat16", device="cpu")
-    return [default_exact.encode(views), quick.encode(views)]
+def both_precisions(bundled_exact: Model, views: np.ndarray) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    quick = load_model(bundled_exact.name, precision="bfloat16", device="cpu")
+    return [bundled_exact.encode(views), quick.encode(views)]
 
 
 @needs_weights
-def test_bfloat16_keeps_the_default_models_representations(
+def test_bfloat16_keeps_a_bundled_models_representations(
     both_precisions: list[tuple[np.ndarray, np.ndarray | None]],
 ) -> None:
     (exact, _), (quick, _) = both_precisions
@@ -506,7 +511,7 @@ def test_bfloat16_keeps_the_default_models_representations(
 
 @needs_weights
 @needs_head
-def test_bfloat16_keeps_the_order_of_the_default_models_uncertainties(
+def test_bfloat16_keeps_the_order_of_a_bundled_models_uncertainties(
     both_precisions: list[tuple[np.ndarray, np.ndarray | None]],
 ) -> None:
     (_, exact), (_, quick) = both_precisions
@@ -517,7 +522,7 @@ def test_bfloat16_keeps_the_order_of_the_default_models_uncertainties(
 
 
 @needs_weights
-def test_the_default_models_weights_are_the_packages(default_exact: Model) -> None:
+def test_the_trunks_weights_are_the_packages(trunk_exact: Model) -> None:
     """Each tensor once, in timm's place for it."""
     path = pvu.registry.weights_path(REGISTRY["efficientnet-lite0"])
     assert path is not None
@@ -526,21 +531,21 @@ def test_the_default_models_weights_are_the_packages(default_exact: Model) -> No
     def digests(tensors: dict[str, torch.Tensor]) -> list[str]:
         return sorted(hashlib.sha256(tensor.numpy().tobytes()).hexdigest() for tensor in tensors.values())
 
-    assert digests(dict(default_exact.backbone.state_dict())) == digests(dict(theirs))
+    assert digests(dict(trunk_exact.backbone.state_dict())) == digests(dict(theirs))
 
 
 @pytest.mark.shared_data
 @needs_weights
-def test_top_1_of_the_default_model_on_imagenet_photographs(default_exact: Model, shared_data: SharedData) -> None:
+def test_top_1_of_the_trunk_on_imagenet_photographs(trunk_exact: Model, shared_data: SharedData) -> None:
     paths = sorted(shared_data.folder("imagenet_photos").rglob("*.JPEG"))
     wnids = sorted({path.parent.name for path in paths})
     assert (len(paths), len(wnids)) == (1000, 1000)
-    assert default_exact.preprocessing == Preprocessing(size=224, crop_pct=1.0)
+    assert trunk_exact.preprocessing == Preprocessing(size=224, crop_pct=1.0)
     correct = 0
     labels = iter(wnids.index(path.parent.name) for path in paths)
-    for outcomes in decode_all(paths, default_exact.preprocessing, workers=1):
+    for outcomes in decode_all(paths, trunk_exact.preprocessing, workers=1):
         pixels = np.stack([outcome.pixels for outcome in outcomes if not isinstance(outcome, str)])
         assert len(pixels) == len(outcomes)
-        predicted = default_exact.logits(torch.from_numpy(default_exact.encode(pixels)[0])).argmax(1).tolist()
+        predicted = trunk_exact.logits(torch.from_numpy(trunk_exact.encode(pixels)[0])).argmax(1).tolist()
         correct += sum(answer == next(labels) for answer in predicted)
     assert correct / 1000 == pytest.approx(0.847, abs=0.003)

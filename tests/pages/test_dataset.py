@@ -17,6 +17,7 @@ from pvu import jobs
 from pvu.catalog import find_stores
 from pvu.paths import home
 from pvu.progress import Progress
+from pvu.registry import DEFAULT
 from pvu.store import EmbeddedDataset
 from tests.fakes import picture, write_pictures
 from tests.pages.conftest import App
@@ -45,7 +46,7 @@ def test_a_new_user_is_offered_a_demo_a_folder_and_an_upload(app: App) -> None:
     app.open()
     assert app.texts("title") == ["Which of your images are uncertain?"]
     assert [tab.label.split(": ")[1] for tab in app.test.tabs] == ["Demo", "A folder on this computer", "Upload"]
-    assert app.test.selectbox(key="model").value == "efficientnet-lite0"
+    assert app.test.selectbox(key="model").value == DEFAULT
     assert "Try the demo" in [button.label for button in app.test.button]
     assert [box.label for box in app.test.sidebar.selectbox] == []
     assert app.texts("error") == []
@@ -55,7 +56,7 @@ def test_a_folder_becomes_an_overview(app: App, job_now: list[dict[str, Any]], p
     (photos / "broken.png").write_bytes(b"no")
     give_folder(app.open(), photos)
     app.run()
-    assert job_now == [{"source": str(photos), "model": "efficientnet-lite0", "table": None}]
+    assert job_now == [{"source": str(photos), "model": DEFAULT, "table": None}]
     assert app.texts("title") == ["photos"]
     assert {metric.label: metric.value for metric in app.test.metric} == {
         "Images": "12",
@@ -311,9 +312,9 @@ def test_a_click_on_an_image_searches_with_it(app: App, make_dataset: Make) -> N
 
 def running(source: str = "/data/cats", **status: Any) -> jobs.Job:
     """A job that another browser tab has started."""
-    job = jobs.find_job(source, "efficientnet-lite0")
+    job = jobs.find_job(source, DEFAULT)
     job.folder.mkdir(parents=True)
-    (job.folder / "job.json").write_text(json.dumps({"source": source, "model": "efficientnet-lite0", "table": None}))
+    (job.folder / "job.json").write_text(json.dumps({"source": source, "model": DEFAULT, "table": None}))
     (job.folder / "status.json").write_text(json.dumps({"state": "starting", "started": time.time(), **status}))
     return job
 
@@ -323,7 +324,7 @@ def test_a_run_that_is_under_way_is_found_again_and_can_be_cancelled(app: App, j
     job = running(progress=vars(progress))
     app.open()
     assert app.texts("title") == ["Looking at your images"]
-    assert "**cats** with efficientnet-lite0" in app.texts("markdown")
+    assert f"**cats** with {DEFAULT}" in app.texts("markdown")
     (bar,) = app.test.get("progress")
     assert bar.proto.value == 6 + 76 // 4
     assert bar.proto.text == "Computing embeddings and uncertainties: 250 of 1,000, 25 images/s, 30 s left"

@@ -1,4 +1,4 @@
-"""The head that ships is the one that the committed configuration describes, for the backbone that it is used with."""
+"""The heads that ship are those that the committed configurations describe, for the backbones they are used with."""
 
 from __future__ import annotations
 
@@ -10,23 +10,34 @@ import pytest
 import torch
 
 from pvu.backbones import hash_weights
+from pvu.checkpoint import load_tensors
+from pvu.hybrid import FORMAT
 from pvu.models import Model, load_model
+from pvu.registry import REGISTRY
 from training.augment import degrade
 from training.config import Config, build, load_config
+from training.hybrid.config import DistillConfig, load_distill_config
 
-CONFIG = Path(__file__).parents[2] / "training" / "configs" / "efficientnet_lite0.yaml"
+CONFIGS = Path(__file__).parents[2] / "training" / "configs"
+HEADS = {"hybrid-vit": "hybrid_vit_head.yaml", "efficientnet-lite0": "efficientnet_lite0.yaml"}
 
 
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return load_model("efficientnet-lite0")
+@pytest.fixture(scope="module", params=list(HEADS))
+def model(request: pytest.FixtureRequest) -> Model:
+    return load_model(request.param)
 
 
 def test_it_was_trained_by_the_committed_configuration_on_this_backbone(model: Model) -> None:
     metadata = model.head_metadata
-    assert build(Config, metadata["config"], "head") == load_config(CONFIG)
+    assert build(Config, metadata["config"], "head") == load_config(CONFIGS / HEADS[model.name])
     assert metadata["backbone_hash"] == hash_weights(model.backbone)
     assert metadata["preprocessing"] == {**asdict(model.preprocessing), "mean": [0.5] * 3, "std": [0.5] * 3}
+
+
+def test_the_transformer_was_trained_by_the_committed_configuration() -> None:
+    _, header = load_tensors(Path(REGISTRY["hybrid-vit"].location), FORMAT, "a hybrid Vision Transformer")
+    assert build(DistillConfig, header["config"], "hybrid-vit") == load_distill_config(CONFIGS / "hybrid_vit.yaml")
+    assert header["trunk_hash"] == hash_weights(load_model(header["trunk"]).backbone)
 
 
 def test_its_reference_quantiles_can_give_percentiles(model: Model) -> None:
@@ -39,7 +50,7 @@ def test_its_reference_quantiles_can_give_percentiles(model: Model) -> None:
 def test_its_weights_are_finite_and_vary_u(model: Model) -> None:
     assert model.head is not None
     assert all(torch.isfinite(parameter).all() for parameter in model.head.parameters())
-    u = model.head(torch.rand(50, 1280))
+    u = model.head(torch.rand(50, model.head.dim))
     assert u.std() > 1e-3
 
 
