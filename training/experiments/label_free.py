@@ -1,6 +1,6 @@
 """How much of a head is kept without any label? Task losses that need none, on the bench of recipes.
 
-    python -m training.experiments.label_free training/configs/efficientnet_lite0.yaml --cache CACHE --data DATA \
+    python -m training.experiments.label_free training/configs/efficientnet_lite0_linear.yaml --cache CACHE --data DATA \
         --work WORK --out label_free.json
 
 instance is InfoNCE of finding a view's own whole picture among all of its source; crops gives a whole picture the mean

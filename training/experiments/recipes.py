@@ -1,6 +1,6 @@
 """Better than the paper's recipe? Heads on one cache, chosen by what transfers between upstream kinds of images.
 
-    python -m training.experiments.recipes training/configs/efficientnet_lite0.yaml --cache CACHE --data DATA \
+    python -m training.experiments.recipes training/configs/efficientnet_lite0_linear.yaml --cache CACHE --data DATA \
         --work WORK --out recipes.json
 
 The rule, written down before these recipes were compared. A recipe's number is the mean R-AUROC of the five kinds of
@@ -94,6 +94,7 @@ RECIPES: dict[str, Recipe] = {
     "linear + statistics, retrieval + instance": _linear(_MIXED, statistics=True),
     "linear + statistics, retrieval + 2 instance": _linear({"retrieval": 1.0, "instance": 2.0}, statistics=True),
     "linear + statistics, retrieval + crops": _linear({"retrieval": 1.0, "crops": 1.0}, statistics=True),
+    "linear + statistics, retrieval + 2 crops": _linear({"retrieval": 1.0, "crops": 2.0}, statistics=True),
     "linear + statistics, all four losses": _linear(
         {"cross_entropy": 1.0, "retrieval": 1.0, "instance": 1.0, "distance": 1.0}, statistics=True
     ),
