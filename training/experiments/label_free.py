@@ -1,7 +1,7 @@
 """How much of a head is kept without any label? Task losses that need none, on the bench of recipes.
 
-    python -m training.experiments.label_free training/configs/efficientnet_lite0_linear.yaml --cache CACHE --data DATA \
-        --work WORK --out label_free.json
+    python -m training.experiments.label_free training/configs/efficientnet_lite0_linear.yaml --cache CACHE \
+        --data DATA --work WORK --out label_free.json
 
 instance is InfoNCE of finding a view's own whole picture among all of its source; crops gives a whole picture the mean
 of its views' as well; distance is 1 - cosine of a view and its whole picture. The last two recipes see the unlabelled
