@@ -49,13 +49,14 @@ demo: $(RUNTIME)
 
 # Each step goes on where it was stopped. The last one's files are what pvu/weights/ holds.
 weights: VIT := training/configs/hybrid_vit
+weights: MADE = hybrid-vit@$(OUT)/hybrid-vit/hybrid-vit.safetensors
 weights: $(RUNTIME)
 	@test -n "$(DATA)" || { echo "Say where the training images are: make weights DATA=FOLDER"; exit 2; }
 	$(PY) -m training.hybrid.maps $(VIT).yaml --data "$(DATA)" --out $(OUT)/maps
 	$(PY) -m training.hybrid.distill $(VIT).yaml --maps $(OUT)/maps --out $(OUT)/hybrid-vit
-	$(PY) -m training.hybrid.cache $(VIT)_head.yaml --model hybrid-vit@$(OUT)/hybrid-vit/hybrid-vit.safetensors \
-		--data "$(DATA)" --maps $(OUT)/maps --out $(OUT)/hybrid-vit/cache
-	$(PY) -m training.pretrain $(VIT)_head.yaml --cache $(OUT)/hybrid-vit/cache --out $(OUT)/hybrid-vit
+	$(PY) -m training.hybrid.cache $(VIT)_head.yaml --model $(MADE) --data "$(DATA)" --maps $(OUT)/maps \
+		--out $(OUT)/hybrid-vit/cache
+	$(PY) -m training.pretrain $(VIT)_head.yaml --model $(MADE) --cache $(OUT)/hybrid-vit/cache --out $(OUT)/hybrid-vit
 
 head: $(RUNTIME)
 	@test -n "$(DATA)" || { echo "Say where the training images are: make head DATA=FOLDER"; exit 2; }

@@ -136,6 +136,7 @@ def main() -> None:
     parser.add_argument("config", type=Path, help="the YAML configuration")
     parser.add_argument("--cache", type=Path, help="the folder that training.cache made; default: OUT/cache")
     parser.add_argument("--out", type=Path, help="where the head goes; default: runs/CONFIG")
+    parser.add_argument("--model", help="whose weights made the cache, if not the configuration's: hybrid-vit@FILE")
     seeds = parser.add_mutually_exclusive_group()
     seeds.add_argument("--seed", type=int, help="in place of the configuration's")
     seeds.add_argument("--seeds", type=int, nargs="+", help="train once with each")
@@ -147,7 +148,7 @@ def main() -> None:
         config = load_config(arguments.config)
         if not (cache / "manifest.json").is_file():  # before the backbone is loaded for nothing
             raise CacheError(_without_cache(config, cache).replace("CONFIG", str(arguments.config)))
-        backbone = _backbone_hash(config.model)
+        backbone = _backbone_hash(arguments.model or config.model)
         if arguments.seeds:
             run_seeds(config, arguments.seeds, cache, out, command=command, backbone=backbone)
             return
