@@ -117,6 +117,7 @@ class Distillation:
         network.eval()  # its batch norms are frozen too
         self.optimizer = torch.optim.AdamW(self._groups(), lr=config.lr, betas=(0.9, 0.98), fused=True)
         self.step = 0
+        self.sums: dict[str, float] = {}  # of the losses since the last line of progress
         self.history: list[dict[str, float]] = []
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -185,6 +186,7 @@ class Distillation:
             "optimizer": self.optimizer.state_dict(),
             "generator": torch.get_rng_state(),
             "step": self.step,
+            "sums": self.sums,
             "history": self.history,
         }
         torch.save(saved, partial)
@@ -205,7 +207,7 @@ class Distillation:
         load_own_state(self.average, saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
         torch.set_rng_state(saved["generator"])
-        self.step, self.history = saved["step"], saved["history"]
+        self.step, self.sums, self.history = saved["step"], saved["sums"], saved["history"]
 
     def _identity(self) -> str:
         return json.dumps(asdict(self.config))
@@ -227,17 +229,16 @@ def train(config: DistillConfig, views: MappedViews, network: nn.Module, out: Pa
     frozen = hash_weights(network)
     run = Distillation(config, views, network)
     run.resume(out / "checkpoint.pt")
-    began, first, sums = time.monotonic(), run.step, dict[str, float]()
+    began, first = time.monotonic(), run.step
     for batch in run.batches():
         for name, value in run.learn(*batch).items():
-            sums[name] = sums.get(name, 0.0) + value / TELL
+            run.sums[name] = run.sums.get(name, 0.0) + value / TELL
         if run.step % TELL == 0:
-            _tell(run, sums, (time.monotonic() - began) / (run.step - first))
-            sums = {}
+            _tell(run, (time.monotonic() - began) / (run.step - first))
         if run.step % config.checkpoint_every == 0 or run.step == config.steps:
             run.save(out / "checkpoint.pt")
     if hash_weights(network) != frozen:
-        raise TrainingError("The trunk's weights changed while it was to be frozen. Nothing was saved.")
+        raise TrainingError("The trunk's weights changed while it was to be frozen. No model was written.")
     return run
 
 
@@ -249,7 +250,8 @@ def learning_rate(step: int, config: DistillConfig) -> float:
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(config.steps - warmup, 1)))
 
 
-def _tell(run: Distillation, means: dict[str, float], seconds: float) -> None:
+def _tell(run: Distillation, seconds: float) -> None:
+    means, run.sums = run.sums, {}
     run.history.append({"step": run.step, **{name: round(value, 4) for name, value in means.items()}})
     numbers = " ".join(f"{name} {value:.4f}" for name, value in means.items())
     speed, left = run.config.batch / seconds, (run.config.steps - run.step) * seconds

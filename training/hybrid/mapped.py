@@ -113,3 +113,15 @@ def read_maps(folder: Path, shard: Shard) -> dict[str, np.ndarray]:
         raise CacheError(
             f"The maps {shard.name} in {folder} are missing or damaged ({error}). Run training.hybrid.maps again."
         ) from error
+
+
+def has_maps(folder: Path, shard: Shard) -> bool:
+    """Whether the maps of a shard are there and can be read; says so if they are damaged."""
+    if not shards.is_done(folder, shard):
+        return False
+    try:
+        read_maps(folder, shard)
+    except CacheError as error:
+        print(error, flush=True)
+        return False
+    return True

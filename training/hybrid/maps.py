@@ -30,6 +30,7 @@ from training.command import one_sentence
 from training.config import CacheConfig
 from training.data import IMAGENET_1K, list_images
 from training.hybrid.config import load_distill_config
+from training.hybrid.mapped import has_maps
 from training.ranks import Ranks
 
 ARRAYS = ("middle", "last", "pooled", "stats")
@@ -57,7 +58,7 @@ def build_maps(config: CacheConfig, model: Model, data: Path, out: Path, *, work
         shards.open_cache(out, {"kind": "maps", **identity(config, model, images)})
         for name, listed in images.items():
             shards.write_images(out, name, [[image.key, image.label, image.label_name] for image in listed])
-        todo = [shard for shard in shards.plan_of(config, images) if not shards.is_done(out, shard)]
+        todo = [shard for shard in shards.plan_of(config, images) if not has_maps(out, shard)]
         trunk = Trunk(fold_network(model.backbone, model.precision))  # type: ignore[arg-type]
         progress = Progress(sum(shard.stop - shard.start for shard in todo))
         for shard, (pixels, changes) in decoded_shards(todo, images, config, model.preprocessing, workers):

@@ -54,7 +54,8 @@ def test_stopped_and_started_again_it_is_the_same_run(
     views: MappedViews, config: DistillConfig, trunk_model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = dataclasses.replace(config, steps=20)
-    whole = own_state(train(config, views, trunk_model.backbone, tmp_path / "whole").average)
+    unbroken = train(config, views, trunk_model.backbone, tmp_path / "whole")
+    whole = own_state(unbroken.average)
     learn = Distillation.learn
 
     def killed(self: Distillation, *batch: object) -> dict[str, float]:
@@ -68,6 +69,7 @@ def test_stopped_and_started_again_it_is_the_same_run(
     monkeypatch.setattr(Distillation, "learn", learn)
     run = train(config, views, trunk_model.backbone, tmp_path / "parts")
     assert run.step == 20
+    assert run.history == unbroken.history
     for name, tensor in own_state(run.average).items():
         torch.testing.assert_close(tensor, whole[name], rtol=0, atol=0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from pvu.images import open_rgb, read_bytes
 from pvu.models import Model
 from training.hybrid.config import DistillConfig
+from training.hybrid.mapped import load_maps
 from training.hybrid.maps import build_maps
 from training.shards import CacheError
 
@@ -37,6 +39,25 @@ def test_a_second_call_computes_only_what_is_missing(
     gone.rename(tmp_path / "away")
     assert build_maps(config.cache, trunk_model, picture_folder, out, workers=0) == 1
     np.testing.assert_array_equal(np.load(gone / "last.npy"), before)
+
+
+def test_damaged_maps_are_made_again(
+    tmp_path: Path,
+    picture_folder: Path,
+    trunk_model: Model,
+    config: DistillConfig,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "maps"
+    build_maps(config.cache, trunk_model, picture_folder, out, workers=0)
+    damaged = out / "shards" / "plain-00-0000000" / "middle.npy"
+    before = damaged.read_bytes()
+    os.truncate(damaged, len(before) // 2)
+    with pytest.raises(CacheError, match=r"plain-00-0000000 in .* damaged .* Run training.hybrid.maps again"):
+        load_maps(out, config.cache)
+    assert build_maps(config.cache, trunk_model, picture_folder, out, workers=0) == 1
+    assert damaged.read_bytes() == before
+    assert "plain-00-0000000" in capsys.readouterr().out
 
 
 def test_maps_of_other_pictures_are_refused(
