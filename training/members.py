@@ -116,9 +116,11 @@ def _read_slice(member: TarMember) -> bytes:
 def _read_zipped(member: ZipMember) -> bytes:
     try:
         archive = _open_zip(member.file)
-        # zipfile gives no more than the size in the directory, whatever the data would inflate to.
-        _check_size(archive.getinfo(member.name).file_size)
-        return archive.read(member.name)
+        size = archive.getinfo(member.name).file_size
+        _check_size(size)
+        with archive.open(member.name) as content:
+            # As much as the directory says; without a number zipfile would inflate all that there is, and then cut it.
+            return content.read(size)
     except _DAMAGE as error:
         raise BadImageError(f"damaged in its zip ({error})"[:200]) from None
 

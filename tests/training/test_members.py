@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import packing
@@ -56,13 +57,17 @@ def test_a_bomb_is_a_bad_image(everywhere: list[Member], monkeypatch: pytest.Mon
 
 def test_a_zip_that_inflates_to_more_than_it_says_gives_no_more(tmp_path: Path) -> None:
     path = tmp_path / "z.zip"
-    packing.write_zip(path, [("a.png", b"0" * 1_000_000)])
+    packing.write_zip(path, [("a.png", b"0" * 100_000_000)])
     raw = bytearray(path.read_bytes())
     directory = raw.index(b"PK\x01\x02")
     raw[directory + 24 : directory + 28] = (10).to_bytes(4, "little")  # its size, unpacked
     path.write_bytes(raw)
+    tracemalloc.start()
     with pytest.raises(BadImageError, match="damaged in its zip"):
         read_member(ZipMember(path, "a.png"))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 10_000_000
 
 
 def test_damage_is_a_bad_image(everywhere: list[Member], tmp_path: Path) -> None:
