@@ -57,6 +57,13 @@ def test_a_head_that_leaks_is_noticed(backbone: nn.Module) -> None:
     check_no_gradient(UncertaintyHead(64, 16), "a head without gradients")
 
 
+def test_a_gradient_that_is_not_a_number_is_noticed_too(backbone: nn.Module) -> None:
+    parameter = next(backbone.parameters())
+    parameter.grad = torch.full_like(parameter, torch.nan)
+    with pytest.raises(TrainingError, match="A gradient has reached"):
+        check_no_gradient(backbone, "the backbone")
+
+
 def test_a_backbone_that_is_in_the_optimiser_is_noticed(backbone: nn.Module) -> None:
     def decay() -> None:
         for parameter in backbone.parameters():
