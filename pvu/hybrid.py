@@ -87,8 +87,14 @@ def stage_statistics(maps: Sequence[torch.Tensor]) -> torch.Tensor:
     Returns:
         (B, STATISTICS) float32: means then standard deviations of the first stage's channels, of the second's, ...
     """
-    flat = [each.float().flatten(2) for each in maps]
-    return torch.cat([part for each in flat for part in (each.mean(2), each.std(2))], dim=1)
+    parts = []
+    for each in maps:
+        # Places before channels, as they lie in memory in channels_last. torch.std takes five times as long on a CPU.
+        places = each.permute(0, 2, 3, 1).flatten(1, 2).float()
+        mean = places.mean(1)
+        variance = (places - mean[:, None]).square().sum(1) / (places.shape[1] - 1)
+        parts += [mean, variance.sqrt()]
+    return torch.cat(parts, dim=1)
 
 
 def pooled_input(pooled: torch.Tensor) -> torch.Tensor:
