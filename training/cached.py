@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 from training import shards
 from training.config import CacheConfig, TrainConfig
 from training.data import is_held_out
-from training.rows import MappedRows
+from training.rows import MappedRows, allow_open_files
 
 IN_MEMORY = 8 << 30  # bytes of representations up to which they are read into memory, where random rows are quickest
 
@@ -87,7 +87,9 @@ def load_views(cache: Path, config: CacheConfig, *, in_memory: int = IN_MEMORY) 
     index = {source.name: row for row, source in enumerate(config.sources)}
     z: list[np.ndarray] = []
     parts: list[tuple[np.ndarray, ...]] = []
-    for shard in shards.plan_of(config, images):
+    plan = shards.plan_of(config, images)
+    allow_open_files(2 * len(plan))
+    for shard in plan:
         vectors, facts = shards.read_shard(cache, shard)
         z.append(vectors)
         ones, of, rows = np.ones(len(facts), np.int16), images[shard.source], facts["image"]
@@ -95,7 +97,6 @@ def load_views(cache: Path, config: CacheConfig, *, in_memory: int = IN_MEMORY) 
         parts.append((facts, *place, of.held_out[rows], of.known[rows], of.true_label[rows]))
     facts, source, pass_index, held_out, known, true_label = (np.concatenate(c) for c in zip(*parts, strict=True))
     large = sum(part.nbytes for part in z) > in_memory
-    plan = shards.plan_of(config, images)
     statistics = np.concatenate([shards.read_statistics(cache, s) for s in plan]) if config.statistics else None
     joined = cast(np.ndarray, MappedRows(z)) if large else np.concatenate(z)
     return CachedViews(joined, facts, source, pass_index, held_out, known, manifest, true_label, names, statistics)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
+
+if sys.platform != "win32":
+    import resource
 
 Index = slice | np.ndarray | Sequence[int]
 
@@ -55,3 +59,14 @@ class MappedRows:
         if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
             raise IndexError(f"Expected rows of {len(self)}, got {rows.min()} to {rows.max()}.")
         return rows
+
+
+def allow_open_files(count: int) -> None:
+    """Make room for memory-mapped arrays: each keeps its file open, and many systems allow 1,024 unless asked."""
+    if sys.platform == "win32":
+        return
+    wanted = count + 512  # what else is open
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

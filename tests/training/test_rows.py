@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.rows import MappedRows
+from training.rows import MappedRows, allow_open_files
 
 
 @pytest.fixture
@@ -42,3 +42,18 @@ def test_it_is_indexed_like_one_array(parts: list[np.ndarray]) -> None:
 def test_rows_that_are_not_there_are_refused(index: object, parts: list[np.ndarray]) -> None:
     with pytest.raises(IndexError, match="Expected"):
         MappedRows(parts)[index]  # type: ignore[index]
+
+
+def test_more_files_than_a_system_allows_unless_asked(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    np.save(tmp_path / "0.npy", np.zeros((2, 3), np.float16))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            _ = [np.load(tmp_path / "0.npy", mmap_mode="r") for _ in range(300)]
+        allow_open_files(300)
+        assert len([np.load(tmp_path / "0.npy", mmap_mode="r") for _ in range(300)]) == 300
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] == hard
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

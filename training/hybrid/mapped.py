@@ -13,7 +13,7 @@ from pvu.hybrid import Trunk
 from training import shards
 from training.config import CacheConfig
 from training.data import is_held_out
-from training.rows import MappedRows
+from training.rows import MappedRows, allow_open_files
 from training.shards import CacheError, Shard
 
 
@@ -66,7 +66,9 @@ def load_maps(folder: Path, config: CacheConfig) -> MappedViews:
     starts = np.cumsum([0, *(len(listed) for listed in images.values())])
     table: dict[str, list[np.ndarray]] = {}
     maps: dict[str, list[np.ndarray]] = {"middle": [], "last": []}
-    for shard in shards.plan_of(config, images):
+    plan = shards.plan_of(config, images)
+    allow_open_files(len(maps) * len(plan))
+    for shard in plan:
         arrays = read_maps(folder, shard)
         number = next(index for index, source in enumerate(config.sources) if source.name == shard.source)
         listed = images[shard.source][shard.start : shard.stop]
