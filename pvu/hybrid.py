@@ -72,10 +72,13 @@ class Trunk(nn.Module):
 
 
 def has_stages(backbone: nn.Module) -> bool:
-    """Whether a backbone is an EfficientNet-Lite0, or stands on one, so that :func:`stage_statistics` can be had."""
+    """Whether a backbone has EfficientNet-Lite0's stages, or stands on it: :func:`stage_statistics` can be had then."""
     if isinstance(backbone, HybridViT):
         return True
-    return isinstance(backbone, EfficientNet) and (len(backbone.blocks), backbone.conv_head.in_channels) == (7, 320)
+    if not isinstance(backbone, EfficientNet):
+        return False
+    convolutions = ([m.out_channels for m in stage.modules() if isinstance(m, nn.Conv2d)] for stage in backbone.blocks)
+    return tuple(channels[-1] if channels else 0 for channels in convolutions) == STAGES
 
 
 def stage_statistics(maps: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import timm
@@ -9,10 +11,13 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch.nn import functional as F
 
+from pvu.backbones import hash_weights, load_hybrid
+from pvu.checkpoint import save_tensors
 from pvu.errors import CheckpointError
 from pvu.fast import fast_forward
 from pvu.hybrid import (
     FINAL_CHANNELS,
+    FORMAT,
     STATISTICS,
     HybridViT,
     Trunk,
@@ -21,6 +26,8 @@ from pvu.hybrid import (
     own_state,
     stage_statistics,
 )
+from pvu.models import load_model
+from pvu.registry import TRUNK
 from tests.test_models import settle
 
 
@@ -114,6 +121,16 @@ def test_weights_of_something_else_are_refused(network: torch.nn.Module, change:
         load_own_state(model, own)
 
 
+@pytest.mark.parametrize("shape", [{}, {"shape": {"width": 48, "depth": 2, "heads": 5}}, {"shape": {"size": 1}}])
+def test_a_file_whose_header_names_another_shape_is_refused(tmp_path: Path, shape: dict[str, object]) -> None:
+    network = load_model(TRUNK).backbone
+    header = {"trunk_hash": hash_weights(network), **shape}
+    file = tmp_path / "damaged.safetensors"
+    save_tensors(own_state(student(network)), file, FORMAT, header, torch.float16)
+    with pytest.raises(CheckpointError, match=r"damaged\.safetensors does not have the tensors that its header names"):
+        load_hybrid(file)
+
+
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_the_quick_forward_pass_is_the_plain_one(
     network: torch.nn.Module, pictures: torch.Tensor, precision: torch.dtype
@@ -159,6 +176,7 @@ def test_only_what_stands_on_the_trunk_has_stages(network: torch.nn.Module) -> N
     assert has_stages(student(network))
     assert not has_stages(timm.create_model("test_resnet"))
     assert not has_stages(timm.create_model("test_efficientnet"))
+    assert not has_stages(timm.create_model("mnasnet_100"))  # seven stages too, but of other widths
 
 
 def test_the_class_token_from_maps_is_that_of_the_whole_pass(network: torch.nn.Module, pictures: torch.Tensor) -> None:
