@@ -52,6 +52,7 @@ def export_onnx(
     as_json: JsonOption = False,
 ) -> None:
     """Write a model with its head to an ONNX file: uint8 pixels in, representation z and uncertainty u out."""
+    out = typed_path(out)
     require_folder(out)
     from pvu.models import load_model
     from pvu.onnx_export import export_onnx as write
