@@ -147,9 +147,7 @@ def test_a_name_without_such_weights_is_told_from_weights_that_cannot_be_downloa
 
 @pytest.mark.parametrize("name", ["nonsense", "", "nonsense@file.pth", "../../etc", "resnet"])
 def test_an_unknown_name_says_which_there_are(name: str) -> None:
-    with pytest.raises(
-        ModelError, match=r"There is no model named .* Choose one of hybrid-vit, .* ARCHITECTURE@FILE"
-    ):
+    with pytest.raises(ModelError, match=r"There is no model named .* Choose one of hybrid-vit, .* ARCHITECTURE@FILE"):
         resolve(name)
 
 
