@@ -156,7 +156,7 @@ def _tar_entries(path: Path) -> Iterator[Entry]:
                     images.append(Entry(name, TarMember(path, start, member.size), member.size, _label_of(name, path)))
                 elif name.endswith(".cls") or key not in labels:
                     labels[key] = _label_in(name, text)
-    except (OSError, tarfile.TarError, EOFError, ValueError) as error:
+    except (OSError, tarfile.TarError, EOFError, ValueError, RecursionError) as error:  # a tar in a tar in a ...
         raise SourceError(f"{path} is not a whole, uncompressed tar ({error}). Copy it again.") from error
     for image in images:
         label = labels.get(_webdataset_key(image.name))

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pvu.errors import SourceError
 from training.containers import CONTAINERS, Entry, find_files, list_entries
@@ -42,6 +42,9 @@ class SourceConfig:
     compare: bool = True
 
     def __post_init__(self) -> None:
+        place = PurePosixPath(self.name)  # in the cache as well, which must not be left
+        if not place.parts or place.is_absolute() or ".." in place.parts:
+            raise ValueError(f"name of a source must be a plain one, got {self.name!r}; path may lead elsewhere.")
         if self.passes < 0:
             raise ValueError(f"passes of {self.name} must not be negative, got {self.passes}.")
         if not 0 <= self.held_out <= 1:

@@ -98,7 +98,7 @@ def open_stored(data: Path, source: SourceConfig) -> Iterator[Stored]:
             file = stack.enter_context(h5py.File(path, "r"))
         except OSError as error:
             raise CacheError(f"{path} is no HDF5 file that can be read ({error}). Copy it again.") from error
-        found = {name: tuple(getattr(file[name], "shape", ())) for name in file}
+        found = {name: tuple(getattr(file.get(name), "shape", ())) for name in file}  # get: a link may lead nowhere
         embed, label = found.get("embed", ()), found.get("label", ())
         if len(embed) != 2 or not embed[0] or label not in ((embed[0], 1), (embed[0],)):
             raise CacheError(f"{path} holds {found}, expected embed of shape (N, D) and label of shape (N, 1).")

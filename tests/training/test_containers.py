@@ -99,6 +99,16 @@ def test_a_truncated_tar_is_refused(folder: Path, tmp_path: Path) -> None:
         entries(cut)
 
 
+def test_a_tar_in_a_tar_without_end_is_refused(tmp_path: Path) -> None:
+    content = b"a picture"
+    for depth in range(300):
+        packing.write_tar(tmp_path / "z.tar", [("z.tar" if depth else "a.png", content)])
+        content = (tmp_path / "z.tar").read_bytes().rstrip(b"\0") + bytes(1024)
+    (tmp_path / "z.tar").write_bytes(content)
+    with pytest.raises(SourceError, match="not a whole, uncompressed tar"):
+        list(list_entries(tmp_path, [tmp_path / "z.tar"]))
+
+
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".parquet", ".arrow"])
 def test_what_is_no_container_is_refused(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"photos{suffix}"

@@ -109,3 +109,9 @@ def test_missing_and_empty_sources_are_refused(data: Path) -> None:
 def test_values_out_of_range_are_refused(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=f"{message} of photos"):
         SourceConfig("photos", **{"passes": 1, **arguments})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["", "..", "../elsewhere", "/elsewhere"])
+def test_a_name_does_not_lead_out_of_the_cache(name: str) -> None:
+    with pytest.raises(ValueError, match="name of a source must be a plain one"):
+        SourceConfig(name, passes=1)

@@ -109,6 +109,9 @@ def test_another_files_shape_is_refused(files: Path, encoder, tmp_path: Path) ->
     with h5py.File(files / "train.h5", "w") as file:
         file["representations"] = z
     refused("holds {'representations': .*expected embed", files, encoder, tmp_path / "cache")
+    with h5py.File(files / "train.h5", "w") as file:
+        file["embed"] = h5py.SoftLink("/nowhere")
+    refused("holds {'embed': .*expected embed", files, encoder, tmp_path / "cache")
     (files / "train.h5").write_bytes(b"no hdf5")
     refused("train.h5 is no HDF5 file", files, encoder, tmp_path / "cache")
     (files / "train.h5").unlink()
