@@ -143,7 +143,6 @@ class Bench:
 
     Args:
         views: with the components of z, or of z and statistics, in place of the features.
-        transform: the components of features (N, D).
         checks: the validation, on these views.
         reported: the sets that are reported, in components.
     """
