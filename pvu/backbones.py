@@ -57,7 +57,7 @@ def load_hybrid(path: Path) -> hybrid.HybridViT:
         CheckpointError: if the file is damaged.
     """
     trunk = load_backbone(REGISTRY[TRUNK])
-    tensors, header = load_tensors(path, hybrid.FORMAT, "a hybrid Vision Transformer")
+    tensors, header = load_tensors(path, hybrid.FORMAT, "transformer", "a hybrid Vision Transformer")
     found = hash_weights(trunk)
     if found != header.get("trunk_hash"):
         raise ModelError(

@@ -41,16 +41,18 @@ def save_tensors(
     kept = {name: value.detach().to("cpu", dtype).contiguous() for name, value in tensors.items()}
     partial = path.with_name(path.name + ".partial")
     save_file(kept, partial, metadata={"pvu": json.dumps({"format": kind, **metadata})})
+    partial.chmod(0o644)  # safetensors writes for its owner alone; weights are to be shared like other files
     os.replace(partial, path)
 
 
-def load_tensors(path: Path, kind: str, what: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def load_tensors(path: Path, kind: str, noun: str, what: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read what :func:`save_tensors` wrote.
 
     Args:
         path: the file.
         kind: the format that its header must name.
-        what: what that is, for people ("an uncertainty head").
+        noun: what that is, in one word ("head").
+        what: the same in full ("an uncertainty head").
 
     Returns:
         The tensors in float32, and the header.
@@ -63,7 +65,7 @@ def load_tensors(path: Path, kind: str, what: str) -> tuple[dict[str, torch.Tens
             header = json.loads((file.metadata() or {}).get("pvu", "{}"))
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (no iterator)
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"Cannot read {what} from {path}: {error}. Expected a safetensors file.") from error
+        raise CheckpointError(f"Cannot read the {noun} {path}: {error}. Expected a safetensors file.") from error
     found = header.get("format") if isinstance(header, dict) else None
     if found != kind:
         raise CheckpointError(f"{path} is not {what}: its format is {found!r}, expected {kind!r}.")
@@ -79,7 +81,7 @@ def load_head(path: Path) -> tuple[UncertaintyHead, dict[str, Any]]:
     Raises:
         CheckpointError: if the file is absent, not safetensors, or not a head.
     """
-    tensors, header = load_tensors(path, HEAD_FORMAT, "an uncertainty head")
+    tensors, header = load_tensors(path, HEAD_FORMAT, "head", "an uncertainty head")
     try:
         head = UncertaintyHead(header["dim"], header["hidden"])
         head.load_state_dict(tensors)

@@ -64,5 +64,8 @@ def export_onnx(
     if as_json:
         print_json({"file": str(out), "model": loaded.name, "size": loaded.preprocessing.size, "outputs": outputs})
         return
-    side = loaded.preprocessing.size
-    print(f"{out}: pixels (B, {side}, {side}, 3) uint8 -> {', '.join(outputs)}")
+    how = loaded.preprocessing
+    print(
+        f"{out}: pixels (B, {how.size}, {how.size}, 3) uint8 -> {', '.join(outputs)}\n"
+        f"Scale the short side to {round(how.size / how.crop_pct)} ({how.interpolation}) and crop the centre first."
+    )

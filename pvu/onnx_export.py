@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -42,7 +44,8 @@ def export_onnx(model: Model, path: Path) -> None:
     """Write a model, its preprocessing's normalisation and its head to an ONNX file.
 
     Input ``pixels`` (B, size, size, 3) uint8, resized and cropped as ``model.preprocessing`` says; outputs ``z`` (B, D)
-    float32 and, where the model has a head, ``u`` (B,) float32. B is free.
+    float32 and, where the model has a head, ``u`` (B,) float32. B is free. The metadata entry ``pvu`` holds the model's
+    name and the preprocessing as JSON.
 
     Args:
         model: on the CPU.
@@ -68,5 +71,7 @@ def export_onnx(model: Model, path: Path) -> None:
         verbose=False,
     )
     assert program is not None
+    how = model.preprocessing
+    program.model.metadata_props["pvu"] = json.dumps({"model": model.name, "preprocessing": asdict(how)})
     program.save(partial, include_initializers=True, external_data=False)
     os.replace(partial, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,7 @@ from pvu.errors import ModelError
 from pvu.images import Preprocessing
 from pvu.paths import home, typed_path
 
+_LONGEST = 200  # bytes of a head's file name
 WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT = "hybrid-vit"
 TRUNK = "efficientnet-lite0"  # of the bundled model, whose own weights are those of the transformer alone
@@ -119,7 +121,10 @@ def resolve(name: str) -> ModelSpec:
 
 def own_head_path(name: str) -> Path:
     """Where a user's own head for a model is looked for, by the name that :func:`resolve` gives the model."""
-    return home() / "heads" / f"{name.replace('/', '_')}.safetensors"
+    plain = name.replace("/", "_")
+    if len(plain.encode()) > _LONGEST:  # the path of a weights file is in it, and file systems end at 255 bytes
+        plain = f"{plain[:60]}-{hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}"
+    return home() / "heads" / f"{plain}.safetensors"
 
 
 def _require_timm_name(architecture: str, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +32,13 @@ def hybrid(head: bool) -> Model:
 
 @pytest.mark.parametrize("head", [True, False])
 def test_the_file_computes_what_the_model_computes(tmp_path: Path, head: bool) -> None:
-    runtime = pytest.importorskip("onnxruntime")
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     model, path = hybrid(head), tmp_path / "model.onnx"
     export_onnx(model, path)
     assert sorted(tmp_path.iterdir()) == [path]
+    described = json.loads(onnx.load(str(path)).metadata_props[0].value)
+    assert described["model"] == "tiny"
+    assert described["preprocessing"]["size"] == 224
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for count in (1, 3):
         pixels = np.random.default_rng(count).integers(0, 255, (count, 224, 224, 3), np.uint8)

@@ -121,6 +121,8 @@ def convert(config: CacheConfig, model: Encoder, data: Path, out: Path, *, ranks
     Raises:
         CacheError: if a file is not what it should be or of another model, or the folder holds another cache.
     """
+    if config.statistics:
+        raise CacheError("HDF5 files hold representations alone. Take statistics out of the configuration's cache.")
     ranks = ranks or Ranks()
     check_classifier(model)
     with ExitStack() as stack:

@@ -11,6 +11,7 @@ A shard is written to a temporary name, synced and renamed, so each one is whole
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping, Sized
@@ -305,8 +306,17 @@ def write_json(path: Path, value: object, *, indent: int | None = 1) -> None:
     """Write JSON to a temporary name and rename it. Without an indent, long lists are quick and small."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=indent))
+    partial.write_text(json.dumps(without_nan(value), indent=indent, allow_nan=False))
     os.replace(partial, path)
+
+
+def without_nan(value: Any) -> Any:
+    """A value for JSON, which knows no NaN and no infinity: null stands for them."""
+    if isinstance(value, dict):
+        return {str(key): without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _brief(value: object) -> str:

@@ -35,7 +35,9 @@ def test_it_was_trained_by_the_committed_configuration_on_this_backbone(model: M
 
 
 def test_the_transformer_was_trained_by_the_committed_configuration() -> None:
-    _, header = load_tensors(Path(REGISTRY["hybrid-vit"].location), FORMAT, "a hybrid Vision Transformer")
+    _, header = load_tensors(
+        Path(REGISTRY["hybrid-vit"].location), FORMAT, "transformer", "a hybrid Vision Transformer"
+    )
     assert build(DistillConfig, header["config"], "hybrid-vit") == load_distill_config(CONFIGS / "hybrid_vit.yaml")
     assert header["trunk_hash"] == hash_weights(load_model(header["trunk"]).backbone)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from training.evaluation.baselines import COMBINED
 from training.evaluation.ood import MixtureReport
 from training.evaluation.protocol import SetReport
+from training.shards import without_nan
 
 FORMAT = "pvu.evaluation/1"
 
@@ -40,7 +40,7 @@ class ModelReport:
 def as_json(models: Sequence[ModelReport], options: Mapping[str, Any]) -> dict[str, Any]:
     """JSON-able results of models, with the options that they were measured with. NaN becomes null."""
     value = {"format": FORMAT, "options": dict(options), "models": [asdict(model) for model in models]}
-    cleaned: dict[str, Any] = _without_nan(value)
+    cleaned: dict[str, Any] = without_nan(value)
     return cleaned
 
 
@@ -55,11 +55,3 @@ def ordered_names(models: Sequence[ModelReport]) -> list[str]:
                 kind = heads if name in found.heads else both if name.endswith(COMBINED) else others
                 kind[name] = None
     return [*heads, *(name for name in others if name not in heads), *both]
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,7 +3,7 @@
     python -m training.hybrid.distill training/configs/hybrid_vit.yaml --maps MAPS --out DIR
 
 The trunk is frozen and its maps are read from disk (training.hybrid.maps), so a step costs the transformer alone.
-Writes DIR/hybrid-vit.safetensors, the average of the weights, and DIR/history.json. Stopped at any instant, the same
+Writes DIR/hybrid-vit.safetensors, the average of the weights, and DIR/distill.json. Stopped at any instant, the same
 command goes on from its last checkpoint.
 """
 
@@ -33,7 +33,7 @@ from pvu.models import load_model
 from pvu.registry import TRUNK
 from training import shards
 from training.command import one_sentence
-from training.guards import TrainingError
+from training.guards import TrainingError, frozen
 from training.hybrid.batches import Pictures
 from training.hybrid.config import DistillConfig, load_distill_config
 from training.hybrid.mapped import MappedViews, load_maps
@@ -196,13 +196,15 @@ class Distillation:
         """Go on from a checkpoint, if there is one.
 
         Raises:
-            TrainingError: if it is of another configuration.
+            TrainingError: if it is of another configuration, or was trained on other maps.
         """
         if not path.is_file():
             return
         saved = torch.load(path, weights_only=True)
         if saved["config"] != self._identity():
-            raise TrainingError(f"{path} is of another configuration. Give another folder, or delete it to start anew.")
+            raise TrainingError(
+                f"{path} is of another configuration or of other maps. Give another folder, or delete it to start anew."
+            )
         load_own_state(self.student, saved["student"])
         load_own_state(self.average, saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
@@ -210,7 +212,8 @@ class Distillation:
         self.step, self.sums, self.history = saved["step"], saved["sums"], saved["history"]
 
     def _identity(self) -> str:
-        return json.dumps(asdict(self.config))
+        made_from = {name: self.views.manifest.get(name) for name in ("backbone", "images")}
+        return json.dumps([asdict(self.config), made_from])
 
 
 def train(config: DistillConfig, views: MappedViews, network: nn.Module, out: Path) -> Distillation:
@@ -226,19 +229,17 @@ def train(config: DistillConfig, views: MappedViews, network: nn.Module, out: Pa
         TrainingError: if a loss is not finite, the trunk changes, or ``out`` holds another run.
     """
     out.mkdir(parents=True, exist_ok=True)
-    frozen = hash_weights(network)
     run = Distillation(config, views, network)
     run.resume(out / "checkpoint.pt")
     began, first = time.monotonic(), run.step
-    for batch in run.batches():
-        for name, value in run.learn(*batch).items():
-            run.sums[name] = run.sums.get(name, 0.0) + value / TELL
-        if run.step % TELL == 0:
-            _tell(run, (time.monotonic() - began) / (run.step - first))
-        if run.step % config.checkpoint_every == 0 or run.step == config.steps:
-            run.save(out / "checkpoint.pt")
-    if hash_weights(network) != frozen:
-        raise TrainingError("The trunk's weights changed while it was to be frozen. No model was written.")
+    with frozen(network, "the trunk"):
+        for batch in run.batches():
+            for name, value in run.learn(*batch).items():
+                run.sums[name] = run.sums.get(name, 0.0) + value / TELL
+            if run.step % TELL == 0:
+                _tell(run, (time.monotonic() - began) / (run.step - first))
+            if run.step % config.checkpoint_every == 0 or run.step == config.steps:
+                run.save(out / "checkpoint.pt")
     return run
 
 
@@ -260,7 +261,7 @@ def _tell(run: Distillation, seconds: float) -> None:
 
 def save_student(run: Distillation, out: Path, command: str) -> None:
     """Write what ships: the averaged weights in float16 with what they were made from, and the history."""
-    shards.write_json(out / "history.json", run.history)
+    shards.write_json(out / "distill.json", run.history)
     header = {
         "shape": asdict(run.config.shape),
         "trunk": TRUNK,

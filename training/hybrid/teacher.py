@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from pvu.hybrid import pooled_input
+from training.guards import TrainingError
 from training.hybrid.config import DistillConfig
 
 _NEVER = -1e4  # a logit that takes no part in a softmax
@@ -21,9 +22,14 @@ class Teacher:
     Args:
         pooled: (N, 1280) float32, the trunk's feature of whole pictures: centre and components are theirs.
         power: of the eigenvalues that the components are divided by; 0.5 whitens fully, 0 not at all.
+
+    Raises:
+        TrainingError: if a feature is not finite.
     """
 
     def __init__(self, pooled: torch.Tensor, power: float) -> None:
+        if not torch.isfinite(pooled).all():
+            raise TrainingError("The trunk's representations are not finite. Make the maps again.")
         unit = pooled_input(pooled)
         self.centre = unit.mean(0)
         values, vectors = torch.linalg.eigh(torch.cov((unit - self.centre).T))
