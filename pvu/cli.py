@@ -252,7 +252,9 @@ def evaluate(dataset: DatasetArgument, model: StoreModelOption = None, as_json: 
     if as_json:
         print_json(result)
         return
-    print(f"{opened.name}: {result['images']:,} labelled images, {result['labels']:,} labels")
+    print(
+        f"{opened.name}: {result['images']:,} labelled images, {result['labels']:,} labels, {opened.manifest['model']}"
+    )
     for key, text in _METRIC_NAMES.items():
         if result[key] is not None and not math.isnan(result[key]):
             print(f"{text:62}{result[key]:.4f}")

@@ -13,7 +13,7 @@ from pvu.terminal import JsonOption, print_json, quiet_stdout, require_folder
 
 def list_models(as_json: JsonOption = False) -> None:
     """List the models, and which of them can be used right now."""
-    from pvu.registry import REGISTRY, availability, resolve
+    from pvu.registry import DEFAULT, REGISTRY, availability, resolve
 
     rows = []
     for name in REGISTRY:
@@ -27,7 +27,8 @@ def list_models(as_json: JsonOption = False) -> None:
         print_json(rows)
         return
     for row in rows:
-        print(f"{row['name']:36}{'ready' if row['available'] else row['reason']}")
+        ready = "ready, the default" if row["name"] == DEFAULT else "ready"
+        print(f"{row['name']:36}{ready if row['available'] else row['reason']}")
         print(f"{'':36}{'with an uncertainty head' if row['head'] else 'no uncertainty head: embeddings only'}")
 
 

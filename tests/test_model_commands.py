@@ -18,6 +18,8 @@ def test_every_model_of_the_registry_is_listed(capsys: pytest.CaptureFixture[str
     rows = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in rows] == list(REGISTRY)
     assert all(row["available"] or row["reason"] for row in rows)
+    assert main(["models"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines() if "the default" in line] == ["hybrid-vit"]
 
 
 def test_a_model_is_written_where_it_is_asked_for(
