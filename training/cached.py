@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 from training import shards
 from training.config import CacheConfig, TrainConfig
 from training.data import is_held_out
-from training.rows import MappedRows, allow_open_files
+from training.rows import JoinedColumns, MappedRows, allow_open_files
 
 IN_MEMORY = 8 << 30  # bytes of representations up to which they are read into memory, where random rows are quickest
 
@@ -50,7 +50,11 @@ class CachedViews:
     @cached_property
     def features(self) -> np.ndarray:
         """What the head takes: z, or (V, D + S) with the statistics behind it, to be indexed alike."""
-        return self.z if self.statistics is None else np.concatenate([self.z, self.statistics], axis=1)
+        if self.statistics is None:
+            return self.z
+        if isinstance(self.z, MappedRows):  # too large to be read as one
+            return cast(np.ndarray, JoinedColumns([self.z, self.statistics]))
+        return np.concatenate([self.z, self.statistics], axis=1)
 
     def __len__(self) -> int:
         return len(self.z)
@@ -96,10 +100,14 @@ def load_views(cache: Path, config: CacheConfig, *, in_memory: int = IN_MEMORY) 
         place = (ones * index[shard.source], ones * shard.pass_index)
         parts.append((facts, *place, of.held_out[rows], of.known[rows], of.true_label[rows]))
     facts, source, pass_index, held_out, known, true_label = (np.concatenate(c) for c in zip(*parts, strict=True))
-    large = sum(part.nbytes for part in z) > in_memory
-    statistics = np.concatenate([shards.read_statistics(cache, s) for s in plan]) if config.statistics else None
-    joined = cast(np.ndarray, MappedRows(z)) if large else np.concatenate(z)
-    return CachedViews(joined, facts, source, pass_index, held_out, known, manifest, true_label, names, statistics)
+    behind = [shards.read_statistics(cache, shard) for shard in plan] if config.statistics else []
+    large = sum(part.nbytes for part in (*z, *behind)) > in_memory
+
+    def joined(tables: list[np.ndarray]) -> np.ndarray:
+        return cast(np.ndarray, MappedRows(tables)) if large else np.concatenate(tables)
+
+    statistics = joined(behind) if behind else None
+    return CachedViews(joined(z), facts, source, pass_index, held_out, known, manifest, true_label, names, statistics)
 
 
 def _images(listed: shards.Images, held_out: float, names: tuple[str, ...]) -> _Images:

@@ -70,3 +70,27 @@ def allow_open_files(count: int) -> None:
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+class JoinedColumns:
+    """The columns of several tables with the same rows, side by side: rows are joined when they are asked for.
+
+    Args:
+        tables: (N, D_i) each, arrays or :class:`MappedRows`, with one dtype.
+    """
+
+    def __init__(self, tables: Sequence[np.ndarray | MappedRows]) -> None:
+        self.tables = list(tables)
+        self.dtype = tables[0].dtype
+        self.shape = (len(tables[0]), sum(table.shape[1] for table in tables))
+        self.ndim = 2
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Index) -> np.ndarray:
+        """The rows (n, D) of a slice, of indices or of a mask, in memory."""
+        return np.concatenate([table[index] for table in self.tables], axis=1)
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(dtype or self.dtype, copy=False)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.rows import MappedRows, allow_open_files
+from training.rows import JoinedColumns, MappedRows, allow_open_files
 
 
 @pytest.fixture
@@ -57,3 +57,14 @@ def test_more_files_than_a_system_allows_unless_asked(tmp_path: Path) -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] == hard
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("index", [slice(2, 9), np.array([7, 0, 7]), np.arange(10) % 3 == 0])
+def test_joined_columns_are_those_of_the_concatenated_tables(index: object) -> None:
+    rng = np.random.default_rng(0)
+    left, right = rng.normal(size=(10, 3)), rng.normal(size=(10, 5))
+    joined = JoinedColumns([MappedRows([left[:4], left[4:]]), right])
+    whole = np.concatenate([left, right], axis=1)
+    assert (len(joined), joined.shape, joined.ndim, joined.dtype) == (10, (10, 8), 2, whole.dtype)
+    np.testing.assert_array_equal(joined[index], whole[index])  # type: ignore[index]
+    np.testing.assert_array_equal(np.asarray(joined), whole)

@@ -19,6 +19,7 @@ from training.hybrid.cache import cache_from_maps
 from training.hybrid.config import DistillConfig
 from training.hybrid.distill import WEIGHTS, save_student, train
 from training.hybrid.mapped import MappedViews
+from training.rows import JoinedColumns
 from training.shards import CacheError
 
 
@@ -37,6 +38,9 @@ def test_from_maps_it_is_the_cache_from_pictures(
     build_cache(wanted, model, picture_folder, tmp_path / "slow", workers=0)
     quick, slow = (load_views(tmp_path / name, wanted) for name in ("quick", "slow"))
     assert quick.features.shape == (78, config.shape.width + STATISTICS)
+    mapped = load_views(tmp_path / "quick", wanted, in_memory=0)
+    assert isinstance(mapped.features, JoinedColumns)
+    np.testing.assert_array_equal(mapped.features[:], quick.features)
     known = np.isfinite(slow.facts["cross_entropy"])
     np.testing.assert_array_equal(np.isfinite(quick.facts["cross_entropy"]), known)
     a, b = quick.z[known].astype(np.float32), slow.z[known].astype(np.float32)
