@@ -160,12 +160,27 @@ def load_config(path: Path) -> Config:
     Raises:
         ValueError: naming the key, if one is unknown or missing, or a value is out of its range.
     """
+    return read_config(Config, path, see="training/configs/", holds="model, cache and train")
+
+
+def read_config(kind: type[T], path: Path, *, see: str, holds: str) -> T:
+    """A dataclass from a YAML file.
+
+    Args:
+        kind: the dataclass.
+        path: the file.
+        see: where there are examples, for people.
+        holds: what such a file holds, for people.
+
+    Raises:
+        ValueError: if there is no such file, or as :func:`build`.
+    """
     if not path.is_file():
-        raise ValueError(f"There is no configuration at {path}. See training/configs/.")
+        raise ValueError(f"There is no configuration at {path}. See {see}.")
     values = yaml.safe_load(path.read_text())
     if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold a mapping with model, cache and train.")
-    return build(Config, values, str(path))
+        raise ValueError(f"{path} must hold a mapping with {holds}.")
+    return build(kind, values, str(path))
 
 
 def build(kind: type[T], values: dict[str, Any], where: str) -> T:

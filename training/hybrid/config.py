@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
-from training.config import CacheConfig, build
+from training.config import CacheConfig, read_config
 
 LOSSES = ("cosine", "relation", "retrieval", "label", "logits")
 
@@ -113,9 +111,5 @@ def load_distill_config(path: Path) -> DistillConfig:
     Raises:
         ValueError: naming the key, if one is unknown or missing, or a value is out of its range.
     """
-    if not path.is_file():
-        raise ValueError(f"There is no configuration at {path}. See training/configs/hybrid_vit.yaml.")
-    values = yaml.safe_load(path.read_text())
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold a mapping with cache, shape and the rest of DistillConfig.")
-    return build(DistillConfig, values, str(path))
+    example, holds = "training/configs/hybrid_vit.yaml", "cache, shape and the rest of DistillConfig"
+    return read_config(DistillConfig, path, see=example, holds=holds)
