@@ -81,8 +81,9 @@ def _prepared(backbone: nn.Module, precision: torch.dtype) -> tuple[nn.Module, b
 
 
 def _fold_hybrid(backbone: HybridViT, precision: torch.dtype) -> nn.Module:
-    module = copy.deepcopy(backbone)
-    module.patch_embed.backbone = Trunk(fold_network(backbone.patch_embed.backbone.network, precision))
+    network = backbone.patch_embed.backbone.network
+    # A copy that has the folded network where the backbone has its own: the trunk is copied once, while it is folded.
+    module = copy.deepcopy(backbone, {id(network): fold_network(network, precision)})
     if precision == torch.bfloat16:
         # The class token's start and the last norm stay in float32; the many tokens between do not need it.
         module.patch_embed.proj = _Cast(module.patch_embed.proj.to(precision), precision)

@@ -105,7 +105,7 @@ class Distillation:
     """
 
     def __init__(self, config: DistillConfig, views: MappedViews, network: nn.Module) -> None:
-        self.config, self.views, self.network = config, views, network.eval()
+        self.config, self.views, self.network = config, views, network
         pooled = as_tensor(views.pooled[views.usable & (views.pass_index == 0)])
         self.teacher = Teacher(pooled, config.whiten)
         self.pictures = Pictures.of(views, self.teacher, config)
