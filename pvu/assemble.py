@@ -23,6 +23,7 @@ from pvu.neighbors import nearest_neighbors
 from pvu.paths import home
 from pvu.progress import Progress, ProgressCallback
 from pvu.projection import project
+from pvu.reference import as_quantiles
 from pvu.shards import Key, Result, atomic_write, read_shards
 from pvu.sources import table_hash
 from pvu.store import EmbeddedDataset
@@ -191,6 +192,7 @@ def _manifest(
         "model": encoder.name,
         "fingerprint": encoder.fingerprint,
         "dim": encoder.dim,
+        "reference_quantiles": _quantiles(encoder),
         "has_head": bool(ok.any() and table.loc[ok, "uncertainty"].notna().all()),
         "counts": {"images": int(ok.sum()), "failed": int((~ok).sum())},
         "metadata_columns": extra,
@@ -198,6 +200,12 @@ def _manifest(
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds"),
         "versions": _versions(),
     }
+
+
+def _quantiles(encoder: Encoder) -> list[float] | None:
+    """Of the head's reference pictures; encoders need not have any."""
+    quantiles = as_quantiles(getattr(encoder, "reference_quantiles", None))
+    return None if quantiles is None else [float(value) for value in quantiles]
 
 
 def _versions() -> dict[str, str]:

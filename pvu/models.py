@@ -23,6 +23,7 @@ from pvu.fast import fast_forward, one_core_each
 from pvu.head import UncertaintyHead
 from pvu.hybrid import STATISTICS, has_stages
 from pvu.images import Preprocessing, to_rgb
+from pvu.reference import as_quantiles
 from pvu.registry import ModelSpec, resolve
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -75,7 +76,15 @@ class Model:
             )
         self.backbone_hash = hash_weights(self.backbone)
         self._require_own_head()
-        self.fingerprint = _fingerprint(spec.architecture, self.backbone_hash, self.head, preprocessing)
+        self.fingerprint = fingerprint_of(spec.architecture, self.backbone_hash, self.head, preprocessing)
+
+    @property
+    def reference_quantiles(self) -> np.ndarray | None:
+        """(101,) float64: u at the percentiles 0 to 100 of the pictures that the head was measured on; None if unknown.
+
+        Those are whole pictures of its training's sources that it was not trained on.
+        """
+        return as_quantiles(self.head_metadata.get("reference_quantiles"))
 
     def _require_own_head(self) -> None:
         """A head knows by hash whose representations it was trained on. On other weights' its u would mean nothing."""
@@ -257,7 +266,7 @@ def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def _fingerprint(
+def fingerprint_of(
     architecture: str, backbone_hash: str, head: UncertaintyHead | None, preprocessing: Preprocessing
 ) -> str:
     """What the results depend on: architecture, weights, preprocessing, head. 32 hexadecimal digits."""

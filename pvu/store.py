@@ -17,6 +17,7 @@ from PIL import Image
 from pvu.catalog import MANIFEST, find_stores, finish_commit, read_manifest
 from pvu.errors import QueryError, StoreError
 from pvu.paths import typed_path
+from pvu.reference import as_quantiles, percentile_among, quantiles_of
 
 if TYPE_CHECKING:
     from pvu.index import SearchIndex
@@ -165,6 +166,30 @@ class EmbeddedDataset:
         """The share, in percent, of this data set that is at most as uncertain as given values (any shape)."""
         rank = np.searchsorted(self._sorted_uncertainty, uncertainty, side="right")
         return (100 * rank / max(len(self), 1)).astype(np.float32)
+
+    @cached_property
+    def reference_quantiles(self) -> np.ndarray | None:
+        """(101,) float64: u at the percentiles 0 to 100 of the pictures that the head was measured on; None if unknown.
+
+        A store that was made before stores kept them has them from its head's file, as long as that is the same head.
+        """
+        if "reference_quantiles" in self.manifest:
+            return as_quantiles(self.manifest["reference_quantiles"])
+        return quantiles_of(self.manifest["model"], self.manifest["fingerprint"]) if self.has_uncertainty else None
+
+    def reference_percentile(self, uncertainty: Any) -> np.ndarray:
+        """The share, in percent, of the head's reference pictures that is at most as uncertain as given values.
+
+        ``percentile`` compares with this data set; this compares with pictures that are the same for every data set
+        of a model, so that two data sets can be told apart by it.
+
+        Args:
+            uncertainty: u, any shape.
+
+        Returns:
+            float32 in [0, 100] of that shape; NaN where u is NaN, and throughout if the head does not say.
+        """
+        return percentile_among(self.reference_quantiles, uncertainty)
 
     def threshold(self, keep: float) -> float:
         """The uncertainty up to which the most certain share of the images lies.
