@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import streamlit as st
 
 from pvu.figures import uncertainty_histogram
+from pvu.jobs import Status
 from pvu.progress import counted
 from pvu.store import EmbeddedDataset
 from pvu.ui.gallery import gallery_of
 from pvu.ui.intake import choose_source
 from pvu.ui.runs import show_run, watched_job
-from pvu.ui.state import PAGES, close_store, current_dataset, enter_through_app, search_with
+from pvu.ui.state import PAGES, close_store, current_dataset, enter_through_app, open_store, search_with
 from pvu.ui.text import plain
 
 SHOWN = 12
@@ -19,14 +22,18 @@ SHOWN = 12
 
 def main() -> None:
     dataset = current_dataset()
-    job = watched_job()
+    job = watched_job("embed")
     if job is not None:
         st.title("Looking at your images")
-        show_run(job)
+        show_run(job, open_result)
     elif dataset is None:
         welcome()
     else:
         overview(dataset)
+
+
+def open_result(status: Status) -> None:
+    open_store(Path(status.store))
 
 
 def welcome() -> None:

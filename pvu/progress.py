@@ -9,6 +9,7 @@ from dataclasses import dataclass
 PHASES = {
     "demo": "Making the demo images",
     "scan": "Looking through the folder",
+    "unpack": "Unpacking the images",
     "model": "Loading the model",
     "images": "Computing embeddings and uncertainties",
     "neighbors": "Finding each image's neighbours",
@@ -23,11 +24,13 @@ class Progress:
 
     Args:
         phase: a key of PHASES.
-        done: images finished in this phase.
+        done: images (or other units) finished in this phase.
         total: images in this phase; 0 if it cannot be counted.
         per_second: images a second since the phase began; 0 if unknown.
         seconds_left: at that speed; NaN if unknown.
         failed: images that could not be read so far.
+        unit: what is counted.
+        curve: what has been reached step by step, for a picture: at most some hundred numbers.
     """
 
     phase: str
@@ -36,13 +39,15 @@ class Progress:
     per_second: float = 0.0
     seconds_left: float = float("nan")
     failed: int = 0
+    unit: str = "images"
+    curve: tuple[float, ...] = ()
 
     def __str__(self) -> str:
         text = PHASES.get(self.phase, self.phase)
         if self.total:
             text += f": {self.done:,} of {self.total:,}"
         if self.per_second:
-            text += f", {self.per_second:.0f} images/s"
+            text += f", {self.per_second:.0f} {self.unit}/s"
         if self.seconds_left == self.seconds_left:
             text += f", {format_seconds(self.seconds_left)} left"
         return text
@@ -59,21 +64,24 @@ class PhaseTimer:
         total: images in it.
         report: gets a Progress at every step.
         already: images of the total that an earlier run has finished; they say nothing about the speed.
+        unit: what is counted.
     """
 
-    def __init__(self, phase: str, total: int, report: ProgressCallback, *, already: int = 0) -> None:
-        self._phase, self._total, self._report, self._already = phase, total, report, already
+    def __init__(
+        self, phase: str, total: int, report: ProgressCallback, *, already: int = 0, unit: str = "images"
+    ) -> None:
+        self._phase, self._total, self._report, self._already, self._unit = phase, total, report, already, unit
         self._start = time.monotonic()
         self._done, self._failed = already, 0
-        report(Progress(phase, already, total))
+        report(Progress(phase, already, total, unit=unit))
 
-    def step(self, done: int, failed: int = 0) -> None:
-        """Count more images as finished."""
+    def step(self, done: int, failed: int = 0, *, curve: tuple[float, ...] = ()) -> None:
+        """Count more images as finished; ``curve`` as in Progress."""
         self._done += done
         self._failed += failed
         speed = (self._done - self._already) / max(time.monotonic() - self._start, 1e-9)
         left = (self._total - self._done) / speed if speed else float("nan")
-        self._report(Progress(self._phase, self._done, self._total, speed, left, self._failed))
+        self._report(Progress(self._phase, self._done, self._total, speed, left, self._failed, self._unit, curve))
 
 
 def format_seconds(seconds: float) -> str:

@@ -47,7 +47,8 @@ class ProgressBar(contextlib.AbstractContextManager["ProgressBar"]):
         if self._bar is None:
             # In a log, where every redraw is a line, seldom; and never for runs that fail at once.
             interval = 0.2 if sys.stderr.isatty() else 10
-            self._bar = tqdm(total=progress.total, unit="image", mininterval=interval, delay=0.5, file=sys.stderr)
+            unit = progress.unit.removesuffix("s")
+            self._bar = tqdm(total=progress.total, unit=unit, mininterval=interval, delay=0.5, file=sys.stderr)
         if progress.failed:
             self._bar.set_postfix(failed=progress.failed, refresh=False)
         self._bar.update(progress.done - self._bar.n)

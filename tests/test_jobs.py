@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ import pytest
 from filelock import FileLock
 
 from pvu import jobs
-from pvu.jobs import Job, active_jobs, find_job, start_embed
+from pvu.errors import Cancelled
+from pvu.jobs import Job, active_jobs
 from pvu.paths import home
 from pvu.pipeline import embed
-from pvu.progress import Progress
+from pvu.progress import Progress, ProgressCallback
 from pvu.store import EmbeddedDataset
 from tests.fakes import FakeEncoder, write_pictures
 
@@ -40,6 +42,14 @@ def wait_for(job: Job, *states: str, seconds: float = 120) -> jobs.Status:
 def log_of(job: Job) -> str:
     log = job.folder / "log.txt"
     return log.read_text() if log.exists() else "no log"
+
+
+def find_job(source: str, model: str = "default", table: str | None = None) -> Job:
+    return jobs.find_job("embed", source=source, model=model, table=table)
+
+
+def start_embed(source: str, model: str = "default", table: str | None = None) -> Job:
+    return jobs.start("embed", source=source, model=model, table=table)
 
 
 class Started:
@@ -161,7 +171,7 @@ def test_a_cancelled_job_keeps_its_work_and_goes_on_from_there(
     assert f"Cancelled after {slow.encoded} of 200 images. They are kept" in status.message
     assert active_jobs() == []
     monkeypatch.setattr("pvu.pipeline._load", lambda _: quick)
-    again = start_embed(job.arguments["source"], job.arguments["model"], job.arguments["table"])
+    again = start_embed(**job.arguments)
     assert again.folder == job.folder
     assert len(EmbeddedDataset(Path(wait_for(again, "done").store))) == 200
     assert quick.encoded == 200 - slow.encoded
@@ -189,13 +199,21 @@ def test_something_unforeseen_is_said_with_the_place_of_the_details(
     assert str(job.folder / "log.txt") in status.message
 
 
+def asked_for(source: str) -> Job:
+    """A job that was asked for, of whose process nothing is known."""
+    job = find_job(source)
+    job.folder.mkdir(parents=True)
+    arguments = {"source": source, "model": "default", "table": None}
+    (job.folder / "job.json").write_text(json.dumps({"kind": "embed", "arguments": arguments}))
+    return job
+
+
 def write_status(job: Job, **status: Any) -> None:
-    job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / "status.json").write_text(json.dumps(status))
 
 
 def test_a_job_without_a_process_has_crashed() -> None:
-    job = find_job("somewhere", "default")
+    job = asked_for("somewhere")
     write_status(job, state="running", started=time.time(), pid=1)
     (job.folder / "log.txt").write_text("INFO: fine\n\nKilled: out of memory\n")
     status = job.status()
@@ -206,8 +224,20 @@ def test_a_job_without_a_process_has_crashed() -> None:
     assert active_jobs() == []
 
 
+def test_a_job_of_the_first_version_is_still_understood(pvu_home: Path) -> None:
+    job = Job(pvu_home / "jobs" / "old")
+    job.folder.mkdir(parents=True)
+    (job.folder / "job.json").write_text(json.dumps({"source": "cats", "model": "m", "table": None}))
+    write_status(job, state="done", started=time.time(), store="/somewhere")
+    assert active_jobs() == []
+    assert job.status().state == "done"
+    write_status(job, state="running", started=time.time(), pid=1)
+    assert "finished images are kept" in job.status().message
+    assert (job.kind, job.arguments["source"]) == ("embed", "cats")
+
+
 def test_a_job_that_is_just_starting_is_given_time() -> None:
-    job = find_job("somewhere", "default")
+    job = asked_for("somewhere")
     write_status(job, state="starting", started=time.time())
     assert job.status().state == "starting"
     write_status(job, state="starting", started=time.time() - 3600)
@@ -239,6 +269,70 @@ def test_watchers_never_read_half_a_status(
     assert written > 3
     started.join()  # the last status is written fifty times, and the first of them says "done" already
     assert list(job.folder.glob("*.tmp")) == []
+
+
+def count_to(arguments: dict[str, Any], progress: ProgressCallback, should_stop: Callable[[], bool]) -> dict[str, Any]:
+    """Work of another kind."""
+    for step in range(arguments["steps"]):
+        progress(Progress("count", step, arguments["steps"], unit="steps", curve=(1.0, 0.5)))
+        if should_stop():
+            raise Cancelled(f"Cancelled at step {step}. Nothing is kept.")
+        time.sleep(0.01)
+    return {"counted": arguments["steps"]}
+
+
+@pytest.fixture
+def counting(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(jobs.KINDS, "count", jobs.Kind(f"{__name__}:count_to", "nothing is kept, start it again"))
+
+
+@pytest.mark.usefixtures("counting")
+def test_another_kind_of_work_gives_back_what_it_likes() -> None:
+    job = jobs.start("count", steps=40)
+    seen = []
+    while (status := job.status()).active:
+        seen.append(status.progress)
+        time.sleep(0.01)
+    assert (status.state, status.result, status.store) == ("done", {"counted": 40}, "")
+    assert (job.kind, job.arguments) == ("count", {"steps": 40})
+    assert seen[-1] is not None
+    assert (seen[-1].unit, seen[-1].curve) == ("steps", (1.0, 0.5))
+
+
+@pytest.mark.usefixtures("counting")
+def test_another_kind_of_work_is_cancelled_in_its_own_words() -> None:
+    job = jobs.start("count", steps=100_000)
+    wait_for(job, "running")
+    assert [found.folder for found in active_jobs("count")] == [job.folder]
+    assert active_jobs("embed") == []
+    job.cancel()
+    assert wait_for(job, "cancelled").message.endswith("Nothing is kept.")
+
+
+@pytest.mark.usefixtures("counting")
+def test_what_is_kept_of_a_crash_is_said_in_the_words_of_the_kind() -> None:
+    job = jobs.find_job("count", steps=5)
+    job.folder.mkdir(parents=True)
+    (job.folder / "job.json").write_text(json.dumps({"kind": "count", "arguments": {"steps": 5}}))
+    write_status(job, state="running", started=time.time(), pid=1)
+    assert job.status().message == "The run ended unexpectedly; nothing is kept, start it again."
+
+
+def test_the_order_of_arguments_says_nothing() -> None:
+    assert jobs.find_job("a", x=1, y=2).folder == jobs.find_job("a", y=2, x=1).folder
+    assert jobs.find_job("a", x=1, y=2).folder != jobs.find_job("b", x=1, y=2).folder
+
+
+def test_an_unknown_kind_is_refused_before_anything_is_written() -> None:
+    with pytest.raises(ValueError, match="no kind of work named 'nonsense'"):
+        jobs.start("nonsense", x=1)
+    assert not (home() / "jobs").exists()
+
+
+@pytest.mark.parametrize("kind", jobs.KINDS)
+def test_the_work_of_every_kind_is_there(kind: str) -> None:
+    module, _, function = jobs.KINDS[kind].work.partition(":")
+    assert callable(getattr(import_module(module), function))
 
 
 @pytest.fixture
@@ -314,7 +408,8 @@ def test_the_lock_is_held_before_anything_heavy_is_imported(tmp_path: Path) -> N
         return real_import(name, *rest)
 
     real_import = __import__
-    (tmp_path / "job.json").write_text(json.dumps({"source": str(tmp_path / "absent"), "model": "m", "table": None}))
+    arguments = {"source": str(tmp_path / "absent"), "model": "m", "table": None}
+    (tmp_path / "job.json").write_text(json.dumps({"kind": "embed", "arguments": arguments}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("builtins.__import__", import_embed)
         jobs.run(tmp_path)

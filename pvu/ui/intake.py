@@ -32,7 +32,7 @@ def choose_source() -> None:
             "known amount. No download, ready in about a minute."
         )
         if st.button("Try the demo", type="primary", icon=":material/play_arrow:", key="demo"):
-            start(DEMO, model, None)
+            start("embed", source=DEMO, model=model, table=None)
     with folder:
         _folder_form(model)
     with upload:
@@ -134,4 +134,4 @@ def _begin(get_source: Callable[[], Path], model: str, table: str | None = None)
     except PVUError as error:
         st.error(plain(error), icon=":material/error:")
         return
-    start(str(source), model, table)
+    start("embed", source=str(source), model=model, table=table)

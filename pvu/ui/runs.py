@@ -1,94 +1,133 @@
-"""Watch a run of the pipeline: progress bar, speed, time left, cancel, resume."""
+"""Watch a job: progress bar, speed, time left, cancel, resume. Every kind of work has its own phases and words."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
 from pvu import jobs
-from pvu.progress import PHASES, format_seconds
-from pvu.ui.state import open_store
+from pvu.progress import PHASES, Progress, format_seconds
 from pvu.ui.text import plain
 
-_JOB = "pvu_job"
-# How much of the whole each phase is, to let one bar move from left to right.
-_SPANS = {
-    "demo": (0, 3),
-    "scan": (3, 4),
-    "model": (4, 6),
-    "images": (6, 82),
-    "neighbors": (82, 88),
-    "map": (88, 98),
-    "save": (98, 100),
+
+@dataclass(frozen=True)
+class Words:
+    """What is said while a kind of work goes on.
+
+    Args:
+        phases: its phases in order, each with its share in percent of the whole, so that one bar moves from left to
+            right.
+        name: what it works on, from its arguments, as Markdown: names of files and tables through ``plain``.
+        back: on the button that leaves a job that has not ended well.
+        stopping: while it is being cancelled.
+    """
+
+    phases: dict[str, int]
+    name: Callable[[jobs.Arguments], str]
+    back: str = "Back"
+    stopping: str = "Stopping …"
+
+
+WORDS = {
+    "embed": Words(
+        {"demo": 3, "scan": 1, "model": 2, "images": 76, "neighbors": 6, "map": 10, "save": 2},
+        lambda asked: f"**{plain(Path(asked['source']).name)}** with {plain(asked['model'])}",
+        "Choose other images",
+        "Stopping after this batch …",
+    ),
 }
+Finished = Callable[[jobs.Status], None]
 
 
-def start(source: str, model: str, table: str | None) -> None:
-    """Start a run, or join the one that is under way, and watch it."""
-    job = jobs.start_embed(source, model, table)
-    st.session_state[_JOB] = str(job.folder)
+def start(kind: str, /, **arguments: Any) -> None:
+    """Start a piece of work, or join the one that is under way, and watch it. Arguments as of ``jobs.start``."""
+    st.session_state[_key(kind)] = str(jobs.start(kind, **arguments).folder)
     st.rerun()
 
 
-def watched_job() -> jobs.Job | None:
-    """The run that this page watches: the one started here, or after a reload the one under way."""
-    if _JOB in st.session_state:
-        return jobs.Job(Path(st.session_state[_JOB]))
-    if "pvu_looked_for_jobs" not in st.session_state:
-        st.session_state["pvu_looked_for_jobs"] = True
-        active = jobs.active_jobs()
+def watched_job(kind: str) -> jobs.Job | None:
+    """The job that this visitor watches: the one started here, or after a reload the one under way."""
+    if _key(kind) in st.session_state:
+        return jobs.Job(Path(st.session_state[_key(kind)]))
+    if f"{_key(kind)}:looked" not in st.session_state:
+        st.session_state[f"{_key(kind)}:looked"] = True
+        active = jobs.active_jobs(kind)
         if active:
-            st.session_state[_JOB] = str(active[0].folder)
+            st.session_state[_key(kind)] = str(active[0].folder)
             return active[0]
     return None
 
 
-def forget_job() -> None:
+def forget_job(kind: str) -> None:
     """Stop watching."""
-    st.session_state.pop(_JOB, None)
+    st.session_state.pop(_key(kind), None)
+
+
+def _key(kind: str) -> str:
+    return f"pvu_job:{kind}"
 
 
 @st.fragment(run_every="1s")
-def show_run(job: jobs.Job) -> None:
-    """The run's progress, and what can be done about it."""
-    status = job.status()
+def show_run(job: jobs.Job, finished: Finished, more: Callable[[Progress], None] | None = None) -> None:
+    """The job's progress, and what can be done about it.
+
+    Args:
+        job: of any kind in WORDS.
+        finished: called once it is done, before the whole page runs again without the job.
+        more: draws what there is beside the bar while it works.
+    """
+    kind, status = job.kind, job.status()
+    words = WORDS[kind]
     if status.state == "done":
-        forget_job()
-        open_store(Path(status.store))
+        forget_job(kind)
+        finished(status)
         st.rerun()
-    st.markdown(f"**{plain(Path(job.arguments['source']).name)}** with {plain(job.arguments['model'])}")
+    st.markdown(words.name(job.arguments))
     if status.active:
-        _show_progress(job, status)
+        _show_progress(job, status, words)
+        if more is not None and status.progress is not None:
+            more(status.progress)
         return
     show = st.info if status.state == "cancelled" else st.error
     show(plain(status.message))
     again, back, _ = st.columns([1, 1, 3])
     word = "Go on" if status.state in ("cancelled", "crashed") else "Try again"
-    if again.button(word, type="primary", width="stretch", key="resume"):
-        arguments = job.arguments
-        start(arguments["source"], arguments["model"], arguments["table"])
-    if back.button("Choose other images", width="stretch", key="back"):
-        forget_job()
+    if again.button(word, type="primary", width="stretch", key=f"{kind}:resume"):
+        start(kind, **job.arguments)
+    if back.button(words.back, width="stretch", key=f"{kind}:back"):
+        forget_job(kind)
         st.rerun()
 
 
-def _show_progress(job: jobs.Job, status: jobs.Status) -> None:
+def _show_progress(job: jobs.Job, status: jobs.Status, words: Words) -> None:
     progress = status.progress
     if progress is None:
         st.progress(0.0, text="Starting …")
     else:
-        low, high = _SPANS[progress.phase]
-        share = progress.done / progress.total if progress.total else 0
-        st.progress((low + (high - low) * share) / 100, text=str(progress))
+        st.progress(_share(progress, words), text=str(progress))
         if progress.failed:
             st.caption(f"{progress.failed:,} files could not be read so far; they will be listed.")
     cancelling = (job.folder / "cancel").exists()
     left, right = st.columns([1, 4], vertical_alignment="center")
-    left.button("Cancel", on_click=job.cancel, disabled=cancelling, width="stretch", key="cancel")
+    left.button("Cancel", on_click=job.cancel, disabled=cancelling, width="stretch", key=f"{job.kind}:cancel")
     steps = " → ".join(
-        f"**{text}**" if progress and phase == progress.phase else text
-        for phase, text in PHASES.items()
+        f"**{PHASES[phase]}**" if progress and phase == progress.phase else PHASES[phase]
+        for phase in words.phases
         if phase != "demo" or job.arguments["source"] == jobs.DEMO
     )
-    right.caption("Stopping after this batch …" if cancelling else f"{format_seconds(status.seconds)} · {steps}")
+    right.caption(words.stopping if cancelling else f"{format_seconds(status.seconds)} · {steps}")
+
+
+def _share(progress: Progress, words: Words) -> float:
+    """How much of the whole is done, in [0, 1]."""
+    before = 0
+    for phase, percent in words.phases.items():
+        if phase == progress.phase:
+            inside = progress.done / progress.total if progress.total else 0
+            return (before + percent * inside) / 100
+        before += percent
+    return before / 100

@@ -159,7 +159,7 @@ def job_now(monkeypatch: pytest.MonkeyPatch, quick_map: None) -> list[dict[str, 
 
     def run_now(command: list[str], **_: object) -> None:
         folder = Path(command[-1])
-        asked.append(json.loads((folder / "job.json").read_text()))
+        asked.append(jobs.Job(folder).arguments)
         jobs.run(folder)
 
     monkeypatch.setattr("pvu.jobs.subprocess.Popen", run_now)

@@ -312,9 +312,10 @@ def test_a_click_on_an_image_searches_with_it(app: App, make_dataset: Make) -> N
 
 def running(source: str = "/data/cats", **status: Any) -> jobs.Job:
     """A job that another browser tab has started."""
-    job = jobs.find_job(source, DEFAULT)
+    arguments = {"source": source, "model": DEFAULT, "table": None}
+    job = jobs.find_job("embed", **arguments)
     job.folder.mkdir(parents=True)
-    (job.folder / "job.json").write_text(json.dumps({"source": source, "model": DEFAULT, "table": None}))
+    (job.folder / "job.json").write_text(json.dumps({"kind": "embed", "arguments": arguments}))
     (job.folder / "status.json").write_text(json.dumps({"state": "starting", "started": time.time(), **status}))
     return job
 
@@ -332,7 +333,7 @@ def test_a_run_that_is_under_way_is_found_again_and_can_be_cancelled(app: App, j
     app.click("Cancel")
     assert (job.folder / "cancel").exists()
     assert "Stopping after this batch …" in app.texts("caption")
-    assert app.test.button(key="cancel").disabled
+    assert app.test.button(key="embed:cancel").disabled
     assert job_now == []
 
 
