@@ -58,10 +58,10 @@ def extract_zip(archive: Path | BinaryIO, *, name: str | None = None) -> Path:
             members = [member for member in opened.infolist() if not member.is_dir()]
             _check_members(members, name)
             entries = ((m.filename, m.file_size, m.CRC) for m in members)
-            target = _target(name, repr(sorted(entries)).encode())
+            target = source_folder(name, repr(sorted(entries)).encode())
             if target.is_dir():
                 return target
-            with _partial(target) as partial:
+            with replacing(target) as partial:
                 for member in members:
                     with opened.open(member) as source:
                         _write(partial, member.filename, source, member.file_size)
@@ -76,19 +76,19 @@ def save_upload(files: Sequence[UploadedFile], *, name: str = "upload") -> Path:
     Raises:
         SourceError: if a name escapes the folder, or there are too many files or bytes.
     """
-    _check_limits(len(files), sum(file.size for file in files), name)
+    check_limits(len(files), sum(file.size for file in files), name)
     paths = [safe_path(file.name) for file in files]
     digest = hashlib.blake2b()
     for path, file in sorted(zip(paths, files, strict=True), key=lambda pair: str(pair[0])):
         digest.update(f"{path}\0{file.size}\0".encode())
         digest.update(file.getbuffer())
     top = {path.parts[0] for path in paths if len(path.parts) > 1}
-    target = _target(top.pop() if len(top) == 1 else name, digest.digest())
+    target = source_folder(top.pop() if len(top) == 1 else name, digest.digest())
     if target.is_dir():
         return target
-    with _partial(target) as partial:
+    with replacing(target) as partial:
         for path, file in zip(paths, files, strict=True):
-            _write_bytes(partial / path, [file.getbuffer()])
+            write_bytes(partial / path, [file.getbuffer()])
     return target
 
 
@@ -117,10 +117,15 @@ def _check_members(members: list[zipfile.ZipInfo], name: str) -> None:
                 f"Refused: {member.filename!r} in {name} grows {member.file_size // max(member.compress_size, 1)} "
                 "times when unpacked. Nothing was written."
             )
-    _check_limits(len(members), sum(member.file_size for member in members), name)
+    check_limits(len(members), sum(member.file_size for member in members), name)
 
 
-def _check_limits(files: int, size: int, name: str) -> None:
+def check_limits(files: int, size: int, name: str) -> None:
+    """Before anything is written: whether so many files and bytes may be unpacked, and fit on the disk.
+
+    Raises:
+        SourceError: if not, or if there are no files.
+    """
     if files == 0:
         raise SourceError(f"{name} holds no files.")
     if files > MAX_FILES:
@@ -136,12 +141,13 @@ def _existing(path: Path) -> Path:
     return path if path.exists() else _existing(path.parent)
 
 
-def _target(name: str, content: bytes) -> Path:
+def source_folder(name: str, content: bytes) -> Path:
+    """Where something is unpacked: PVU_HOME/sources/NAME-HASH, with the hash of what tells its content apart."""
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:60] or "upload"
     return home() / "sources" / f"{slug}-{hashlib.blake2b(content, digest_size=6).hexdigest()}"
 
 
-class _partial:  # noqa: N801 (used as a context manager, like a function)
+class replacing:  # noqa: N801 (used as a context manager, like a function)
     """A folder beside the target that becomes the target only if all went well."""
 
     def __init__(self, target: Path) -> None:
@@ -170,10 +176,15 @@ def _write(folder: Path, name: str, source: Iterable[bytes] | BinaryIO, declared
                 raise SourceError(f"Refused: {name!r} is longer than the archive says.")
             yield chunk
 
-    _write_bytes(folder / safe_path(name), chunks())
+    write_bytes(folder / safe_path(name), chunks())
 
 
-def _write_bytes(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
+def write_bytes(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
+    """Write one file and the folders above it.
+
+    Raises:
+        SourceError: if the system refuses.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:

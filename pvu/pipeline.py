@@ -84,7 +84,8 @@ def embed(
     Only new and changed images are computed. A call that was killed is resumed from its last finished shard.
 
     Args:
-        source: a folder, searched recursively, or a .zip of one. It is never written to.
+        source: a folder, searched recursively, or a .zip of one; or tables of images, see
+            :func:`pvu.sources.resolve_source`. It is never written to.
         model: a name (see ``pvu.models.resolve``), or an encoder.
         table: a CSV with the columns ``path`` and perhaps ``label``; others become columns to colour by. None looks
             for labels.csv, metadata.csv or images.csv in the folder.
@@ -119,7 +120,7 @@ def embed_with_report(
     start = time.monotonic()
     report = progress or (lambda _: None)
     report(Progress("scan"))
-    root = resolve_source(source)
+    root = resolve_source(source, progress=report, should_stop=should_stop)
     table_path = typed_path(table) if table is not None else None
     if table_path is not None and not table_path.is_file():
         raise SourceError(f"There is no table at {table_path}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -14,6 +14,9 @@ from pvu.archives import extract_zip
 from pvu.errors import SourceError
 from pvu.images import EXTENSIONS
 from pvu.paths import is_allowed, typed_path
+from pvu.progress import ProgressCallback
+from pvu.table_source import tables_in, unpack_tables
+from pvu.tables import SUFFIXES
 
 TABLE_NAMES = ("labels.csv", "metadata.csv", "images.csv")
 # Columns of a store that a CSV's own columns must not overwrite.
@@ -25,22 +28,41 @@ RESERVED = frozenset(
 _LABEL_DEPTH_SHARE = 0.9
 
 
-def resolve_source(source: str | os.PathLike[str]) -> Path:
-    """The folder behind a source: a folder itself, or a .zip unpacked (once) under PVU_HOME after safety checks.
+def resolve_source(
+    source: str | os.PathLike[str],
+    *,
+    progress: ProgressCallback | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Path:
+    """The folder behind a source: a folder of images itself, or where a .zip or tables are unpacked, under PVU_HOME.
+
+    Tables are .parquet or .arrow files with an image in every row, or a folder of them: what Hugging Face's
+    ``datasets.save_to_disk`` writes, or a snapshot of its hub. Unpacked once, after safety checks.
+
+    Args:
+        source: a path.
+        progress: gets a Progress while tables are unpacked.
+        should_stop: asked meanwhile.
 
     Raises:
-        PVUError: if there is nothing at the path, or it is neither a folder nor a .zip.
+        PVUError: if there is nothing at the path, or nothing of these kinds.
+        Cancelled: if should_stop said so.
     """
     path = typed_path(source)
     if not _is_utf8(str(path)):
         raise SourceError(f"The name of {os.fsencode(path)!r} is not valid UTF-8. Rename it.")
-    if path.is_dir():
-        return path.resolve()
     if path.is_file() and path.suffix.lower() == ".zip":
         return extract_zip(path)
+    is_table = path.is_file() and path.suffix.lower() in SUFFIXES
+    if is_table or (path.is_dir() and tables_in(path)):
+        return unpack_tables(path.resolve(), progress=progress, should_stop=should_stop)
+    if path.is_dir():
+        return path.resolve()
     if not path.exists():
         raise SourceError(f"There is no folder or .zip at {path}. Check the path.")
-    raise SourceError(f"{path} is neither a folder nor a .zip file. Give the folder that holds the images.")
+    raise SourceError(
+        f"{path} is neither a folder nor a .zip, .parquet or .arrow file. Give the folder that holds the images."
+    )
 
 
 def find_images(root: Path, *, table: Path | None = None) -> pd.DataFrame:

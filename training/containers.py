@@ -18,15 +18,14 @@ from typing import IO, Any
 
 from pvu.errors import SourceError
 from pvu.images import EXTENSIONS
-from training.members import Cell, Member, TarMember, ZipMember, open_arrow
+from pvu.tables import LABEL_COLUMNS, bytes_of_column, class_names, image_and_label, name_of, open_arrow, unreadable
+from training.members import Cell, Member, TarMember, ZipMember
 
 CONTAINERS = (".zip", ".tar", ".parquet", ".arrow")
 WNID = re.compile(r"n\d{8}")
 MAX_GROUP = 1 << 31  # bytes of images in a row group, which workers read whole
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _MAX_LABEL_FILE = 1 << 20
-_IMAGE_COLUMNS = ("image", "img", "jpg", "png")
-_LABEL_COLUMNS = ("wnid", "label", "labels", "fine_label", "class", "cls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +205,7 @@ def _label_in(name: str, text: bytes) -> str | int | None:
         value = json.loads(text)
     except ValueError as error:  # of bytes, numbers and JSON alike
         raise ValueError(f"the label file {name} cannot be read: {error}") from error
-    values = [value.get(column) for column in _LABEL_COLUMNS] if isinstance(value, dict) else []
+    values = [value.get(column) for column in LABEL_COLUMNS] if isinstance(value, dict) else []
     return next((v for v in values if isinstance(v, str | int) and not isinstance(v, bool)), None)
 
 
@@ -216,62 +215,30 @@ def _table_entries(path: Path) -> Iterator[Entry]:
     try:
         if path.suffix.lower() == ".arrow":
             table = open_arrow(path)
-            image, label = _columns(path, table.schema)
+            image, label = image_and_label(path, table.schema)
             counts, labels = [table.num_rows], table[label].to_pylist() if label else None
             schema, first = table.schema, -1
         else:
             with pq.ParquetFile(path) as file:
                 schema, first = file.schema_arrow, 0
-                image, label = _columns(path, schema)
+                image, label = image_and_label(path, schema)
                 counts = [_group_rows(path, file.metadata.row_group(i), image) for i in range(file.num_row_groups)]
                 labels = file.read(columns=[label]).column(0).to_pylist() if label else None
     except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
-        raise SourceError(f"{path} is not a table that can be read ({error}). Copy it again.") from error
-    names, size = _label_names(schema, label), path.stat().st_size
+        raise unreadable(path, error) from error
+    names, size = class_names(schema, label), path.stat().st_size
     places = [(first + group, row) for group, count in enumerate(counts) for row in range(count)]
     for index, (group, row) in enumerate(places):
         value = labels[index] if labels else None
         number = value if isinstance(value, int) and value >= 0 else None  # -1 in test sets: unknown
-        name = (names[number] if names and number < len(names) else str(number)) if number is not None else None
-        name = value if isinstance(value, str) else name
-        yield Entry(f"{index:07d}", Cell(path, image, group, row), size, name, number)
-
-
-def _columns(path: Path, schema: Any) -> tuple[str, str | None]:
-    """The column of images and that of labels (None if there is none)."""
-    import pyarrow as pa
-
-    def holds_bytes(kind: Any) -> bool:
-        if pa.types.is_struct(kind):
-            return any(field.name == "bytes" and holds_bytes(field.type) for field in kind)
-        return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-    images = [field.name for field in schema if holds_bytes(field.type)]
-    images = [name for name in _IMAGE_COLUMNS if name in images][:1] or images
-    if len(images) != 1:
-        raise SourceError(
-            f"{path} has the columns {', '.join(schema.names)}, of which {len(images)} hold image bytes. Expected one, "
-            f"or one named {' or '.join(_IMAGE_COLUMNS)}."
-        )
-    return images[0], next((name for name in _LABEL_COLUMNS if name in schema.names), None)
+        yield Entry(f"{index:07d}", Cell(path, image, group, row), size, name_of(value, names), number)
 
 
 def _group_rows(path: Path, group: Any, image: str) -> int:
-    columns = (group.column(index) for index in range(group.num_columns))
-    size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] == image)
+    size = bytes_of_column(group, image)
     if size > MAX_GROUP:
         raise SourceError(
             f"{path} has a row group of {size / 2**30:.1f} GiB of images, which every worker would hold in memory. "
             f"Write it again with row groups of some hundred images."
         )
     return int(group.num_rows)
-
-
-def _label_names(schema: Any, label: str | None) -> list[str] | None:
-    """The names of numbered labels, which ``datasets`` keeps in the schema's metadata."""
-    try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        names = features[label]["names"]
-    except (KeyError, TypeError, ValueError):  # not written by datasets, or not a class label
-        return None
-    return [str(name) for name in names] if isinstance(names, list) else None

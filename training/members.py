@@ -15,6 +15,7 @@ from typing import Any
 
 from pvu.errors import BadImageError
 from pvu.images import read_bytes
+from pvu.tables import image_bytes, open_arrow
 
 MAX_BYTES = 1 << 28  # of one image. Photographs have a hundredth of it: more is a bomb or no image
 _OPEN = 8  # zips and row groups that a worker keeps open: a shard seldom spans more
@@ -135,8 +136,8 @@ def _read_cell(cell: Cell) -> bytes:
         value = _cells(cell.file, cell.column, cell.group)[cell.row].as_py()
     except (OSError, ValueError, IndexError, KeyError, MemoryError) as error:  # pyarrow's own errors are ValueErrors
         raise BadImageError(f"cannot be read from its table ({error})"[:200]) from None
-    data = value.get("bytes") if isinstance(value, dict) else value
-    if not isinstance(data, bytes):
+    data = image_bytes(value)
+    if data is None:
         raise BadImageError("the table holds no bytes of it")
     _check_size(len(data))
     return data
@@ -151,14 +152,3 @@ def _cells(path: Path, column: str, group: int) -> Any:
 
     with pq.ParquetFile(path) as table:
         return table.read_row_group(group, columns=[column]).column(0)
-
-
-def open_arrow(path: Path) -> Any:
-    """The memory-mapped pyarrow.Table of an Arrow stream file, as ``datasets`` writes it: reads nothing but its frame.
-
-    Raises:
-        OSError, ValueError: if it is none.
-    """
-    import pyarrow as pa
-
-    return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()

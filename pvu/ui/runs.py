@@ -34,7 +34,7 @@ class Words:
 
 WORDS = {
     "embed": Words(
-        {"demo": 3, "scan": 1, "model": 2, "images": 76, "neighbors": 6, "map": 10, "save": 2},
+        {"demo": 3, "scan": 1, "unpack": 6, "model": 2, "images": 70, "neighbors": 6, "map": 10, "save": 2},
         lambda asked: f"**{plain(Path(asked['source']).name)}** with {plain(asked['model'])}",
         "Choose other images",
         "Stopping after this batch …",
@@ -114,10 +114,12 @@ def _show_progress(job: jobs.Job, status: jobs.Status, words: Words) -> None:
     cancelling = (job.folder / "cancel").exists()
     left, right = st.columns([1, 4], vertical_alignment="center")
     left.button("Cancel", on_click=job.cancel, disabled=cancelling, width="stretch", key=f"{job.kind}:cancel")
+    now = progress.phase if progress else ""
+    rare = ("demo", "unpack")  # named while they go on; most runs do without
     steps = " → ".join(
-        f"**{PHASES[phase]}**" if progress and phase == progress.phase else PHASES[phase]
+        f"**{PHASES[phase]}**" if phase == now else PHASES[phase]
         for phase in words.phases
-        if phase != "demo" or job.arguments["source"] == jobs.DEMO
+        if phase == now or phase not in rare
     )
     right.caption(words.stopping if cancelling else f"{format_seconds(status.seconds)} · {steps}")
 
