@@ -14,7 +14,7 @@ from pvu.store import EmbeddedDataset
 from pvu.ui.gallery import gallery_of
 from pvu.ui.intake import choose_source
 from pvu.ui.runs import show_run, watched_job
-from pvu.ui.state import PAGES, close_store, current_dataset, enter_through_app, open_store, search_with
+from pvu.ui.state import PAGES, close_store, current_dataset, open_store, search_with
 from pvu.ui.text import plain
 
 SHOWN = 12
@@ -110,5 +110,4 @@ def extremes(dataset: EmbeddedDataset) -> None:
         search_with(clicked)
 
 
-enter_through_app()
 main()

@@ -11,7 +11,7 @@ from pvu.analysis import KEEPS, Evaluation, evaluate, why_not
 from pvu.figures import kept_figure, risk_coverage_figure
 from pvu.store import EmbeddedDataset
 from pvu.ui.measures import kept_recalls
-from pvu.ui.state import PAGES, enter_through_app, require_dataset
+from pvu.ui.state import PAGES, require_dataset
 from pvu.ui.text import plain
 
 
@@ -88,5 +88,4 @@ def _number(value: float) -> str:
     return "none" if math.isnan(value) else f"{value:.3f}"
 
 
-enter_through_app()
 main()

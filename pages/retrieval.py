@@ -13,7 +13,7 @@ from pvu.ui.comparison import comparison_cards, precision
 from pvu.ui.gallery import gallery
 from pvu.ui.measures import kept_recalls
 from pvu.ui.querying import ChosenQuery, choose_query, show_query, show_uncertainty
-from pvu.ui.state import enter_through_app, require_dataset, search_with
+from pvu.ui.state import require_dataset, search_with
 from pvu.ui.text import plain
 
 
@@ -129,5 +129,4 @@ def whole_set(dataset: EmbeddedDataset, hide: int) -> None:
     )
 
 
-enter_through_app()
 main()

@@ -1,9 +1,11 @@
-"""A gallery of clickable images: thumbnails, their numbers, and a mark where something is to be said."""
+"""A gallery of images: thumbnails with their numbers, a mark where something is to be said, and what was done to them.
+
+The browser fetches the pictures by row (serving.py), so a gallery costs the server some hundred bytes an image.
+"""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import streamlit as st
 
 from pvu.figures import SCALE
 from pvu.store import EmbeddedDataset
+from pvu.ui.serving import address
 
 _HERE = Path(__file__).parent
 _CIVIDIS = plotly.colors.get_colorscale(SCALE.lower())
@@ -29,6 +32,9 @@ class Card:
         mark: a few words over the picture, or "".
         tone: "removed", "added", "" : the colour of the mark and the frame.
         same_label: whether its label is the query's; None if that cannot be said.
+        badge: a short word in the picture's corner, such as its tag.
+        note: a sentence below the image: the evidence for what is said of it.
+        beside: other images shown small below it, as (row, words for the tooltip).
     """
 
     row: int
@@ -36,6 +42,37 @@ class Card:
     mark: str = ""
     tone: str = ""
     same_label: bool | None = None
+    badge: str = ""
+    note: str = ""
+    beside: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Pressed:
+    """A key that was pressed in a gallery.
+
+    Args:
+        key: the key.
+        rows: what it is about: the picked images, or without any the one that the keyboard is on.
+    """
+
+    key: str
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class GalleryEvent:
+    """What was done in a gallery since the last run.
+
+    Args:
+        clicked: the row that was clicked, or None.
+        picked: the rows that are ticked now, over all pages of the gallery.
+        pressed: the keys pressed, in order.
+    """
+
+    clicked: int | None
+    picked: tuple[int, ...]
+    pressed: tuple[Pressed, ...]
 
 
 _component = st.components.v2.component(
@@ -47,7 +84,7 @@ _component = st.components.v2.component(
 
 
 def gallery(
-    dataset: EmbeddedDataset, cards: Sequence[Card], *, key: str, action: str = "search with it", width: int = 132
+    dataset: EmbeddedDataset, cards: Sequence[Card], *, key: str, action: str = "look at it closely", width: int = 132
 ) -> int | None:
     """Show images as a grid.
 
@@ -61,10 +98,68 @@ def gallery(
     Returns:
         The row of the image that was clicked in this run, else None.
     """
-    data = {"cards": [_card(dataset, card, action) for card in cards], "width": width}
+    data = {**_data(dataset, cards, action, width), "pick": False, "picked": [], "keys": {}, "handled": 0}
     result = _component(data=data, key=key, on_clicked_change=lambda: None)
-    clicked = result.get("clicked")
-    return int(clicked) if clicked is not None else None
+    return _clicked(result)
+
+
+def picking_gallery(
+    dataset: EmbeddedDataset,
+    cards: Sequence[Card],
+    *,
+    key: str,
+    keys: Mapping[str, str] | None = None,
+    action: str = "look at it closely",
+    width: int = 132,
+) -> GalleryEvent:
+    """As :func:`gallery`, with a box to tick on each image, and keys.
+
+    Arrows move from image to image, the space bar ticks, Enter is a click. Ticks outlive pages of the gallery and of the
+    app until :func:`unpick`. No key press is lost, however quickly they come.
+
+    Args:
+        keys: what other keys do, as {"k": "keep", ...}; they come back as ``pressed``. They work anywhere on the page
+            but in text fields.
+    """
+    state = st.session_state
+
+    def on_picked() -> None:
+        state[_picked_key(key)] = [int(row) for row in state[key]["picked"]]
+
+    handled = state.get(f"handled:{key}", 0)
+    presses: list[dict[str, Any]] = []
+
+    def on_pressed() -> None:
+        # Before the script runs, so that this run's gallery tells the browser which presses have arrived.
+        new = [press for press in state[key]["pressed"] if press["number"] > state.get(f"handled:{key}", 0)]
+        state[f"presses:{key}"] = [*state.get(f"presses:{key}", []), *new]
+        if new:
+            state[f"handled:{key}"] = new[-1]["number"]
+
+    picked = state.get(_picked_key(key), [])
+    handled = state.get(f"handled:{key}", 0)
+    data = {
+        **_data(dataset, cards, action, width),
+        "pick": True,
+        "picked": picked,
+        "keys": dict(keys or {}),
+        "handled": handled,
+    }
+    result = _component(
+        data=data,
+        key=key,
+        on_clicked_change=lambda: None,
+        on_picked_change=on_picked,
+        on_pressed_change=on_pressed,
+    )
+    presses = state.pop(f"presses:{key}", [])
+    pressed = tuple(Pressed(press["key"], tuple(int(row) for row in press["rows"])) for press in presses)
+    return GalleryEvent(_clicked(result), tuple(picked), pressed)
+
+
+def unpick(key: str) -> None:
+    """Tick nothing in a gallery any more; seen in its next run."""
+    st.session_state.pop(_picked_key(key), None)
 
 
 def gallery_of(dataset: EmbeddedDataset, rows: np.ndarray, *, key: str, width: int = 132) -> int | None:
@@ -72,13 +167,36 @@ def gallery_of(dataset: EmbeddedDataset, rows: np.ndarray, *, key: str, width: i
     return gallery(dataset, [Card(int(row)) for row in rows], key=key, width=width)
 
 
+def paged(rows: np.ndarray, *, key: str, size: int = 24) -> np.ndarray:
+    """The rows of one page, with page numbers where this is called: put the gallery above in a container made before."""
+    pages = max(1, -(-len(rows) // size))
+    page = st.pagination(pages, key=f"{key}_page") if pages > 1 else 1
+    return rows[(page - 1) * size : page * size]
+
+
 def paged_gallery(dataset: EmbeddedDataset, rows: np.ndarray, *, key: str, size: int = 24) -> int | None:
     """As :func:`gallery_of`, some images at a time, with page numbers below."""
-    pages = max(1, -(-len(rows) // size))
     holder = st.container()
-    page = st.pagination(pages, key=f"{key}_page") if pages > 1 else 1
+    shown = paged(rows, key=key, size=size)
     with holder:
-        return gallery_of(dataset, rows[(page - 1) * size : page * size], key=f"{key}_cards", width=112)
+        return gallery_of(dataset, shown, key=f"{key}_cards", width=112)
+
+
+def _picked_key(key: str) -> str:
+    return f"picked:{key}"
+
+
+def _clicked(result: Any) -> int | None:
+    clicked = result.get("clicked")
+    return int(clicked) if clicked is not None else None
+
+
+def _data(dataset: EmbeddedDataset, cards: Sequence[Card], action: str, width: int) -> dict[str, Any]:
+    return {
+        "cards": [_card(dataset, card, action) for card in cards],
+        "width": width,
+        "thumbs": f"{address(dataset)}/thumb/",
+    }
 
 
 def _card(dataset: EmbeddedDataset, card: Card, action: str) -> dict[str, Any]:
@@ -87,11 +205,13 @@ def _card(dataset: EmbeddedDataset, card: Card, action: str) -> dict[str, Any]:
     lines = [path]
     data: dict[str, Any] = {
         "row": card.row,
-        "src": thumbnail_uri(dataset, card.row),
         "label": "" if label is None else str(label),
         "mark": card.mark,
         "tone": card.tone,
         "same": card.same_label,
+        "badge": card.badge,
+        "note": card.note,
+        "beside": [{"row": row, "tip": tip} for row, tip in card.beside],
     }
     if card.similarity is not None:
         data["similarity"] = f"{card.similarity:.2f}"
@@ -109,11 +229,6 @@ def _card(dataset: EmbeddedDataset, card: Card, action: str) -> dict[str, Any]:
     data["tip"] = "\n".join(lines)
     data["alt"] = f"{path} {data['label']}".strip()
     return data
-
-
-def thumbnail_uri(dataset: EmbeddedDataset, row: int) -> str:
-    """A thumbnail as a data URI."""
-    return "data:image/jpeg;base64," + base64.b64encode(dataset.thumbnail(row)).decode()
 
 
 def cividis(percentile: float) -> str:

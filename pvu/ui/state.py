@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -18,35 +17,14 @@ from pvu.ui.text import plain
 
 _STORE = "pvu_store"
 _PARAM = "dataset"
-_ENTERED = "pvu_entered"
-PAGES = {
-    "dataset": "pages/dataset.py",
-    "map": "pages/map.py",
-    "retrieval": "pages/retrieval.py",
-    "evaluation": "pages/evaluation.py",
-}
+PAGES = {name: f"{name}.py" for name in ("dataset", "map", "retrieval", "evaluation")}
+"""The pages' files, as seen from pages/navigation.py."""
 
 
 @st.cache_resource(max_entries=4, show_spinner="Opening the data set …")
 def _open(path: str, created: str) -> EmbeddedDataset:
     del created  # part of the key: a new run of the same folder is opened anew
     return EmbeddedDataset(Path(path))
-
-
-def enter_through_app() -> None:
-    """Run app.py first, where Streamlit has not.
-
-    Asked for a page's own address before any other, a freshly started Streamlit takes the pages folder for an app of
-    the old kind and runs the page alone: another menu, no title, no wide layout. Every page calls this first.
-    """
-    if not st.session_state.pop(_ENTERED, False):
-        runpy.run_path(str(Path(__file__).parents[2] / "app.py"))
-        st.stop()
-
-
-def entered() -> None:
-    """Said by app.py in every run, just before the page's own."""
-    st.session_state[_ENTERED] = True
 
 
 def open_store(path: Path) -> None:
@@ -160,3 +138,9 @@ def search_with(row: int) -> None:
     st.session_state["query_row"] = row
     st.session_state.pop("query_upload", None)
     st.switch_page(PAGES["retrieval"])
+
+
+def show_on_map(row: int) -> None:
+    """Go to the map, with a ring around an image."""
+    st.session_state["pvu_last_image"] = row
+    st.switch_page(PAGES["map"])

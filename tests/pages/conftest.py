@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from streamlit.proto.WidgetStates_pb2 import WidgetState
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from pvu import jobs
@@ -18,25 +17,66 @@ from pvu.pipeline import embed
 from pvu.store import EmbeddedDataset
 from tests.fakes import FakeEncoder, write_pictures
 
-APP = Path(__file__).parents[2] / "app.py"
+APP = Path(__file__).parents[2] / "pages" / "navigation.py"
 
 
-@dataclass
-class Galleries:
-    """Stands in for the gallery component: remembers what it was given, and clicks where a test says so."""
+class _Component:
+    """A component without a browser: keeps what it was given, and says what a test lets the user do.
 
-    shown: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    _clicks: dict[str, int] = field(default_factory=dict)
+    As in the browser, a callback runs before the run that sees its event.
+    """
 
-    def __call__(self, *, data: dict[str, Any], key: str, **_: object) -> dict[str, Any]:
+    def __init__(self) -> None:
+        self.data: dict[str, dict[str, Any]] = {}
+        self.waiting: dict[str, dict[str, Any]] = {}
+
+    def __call__(self, *, data: dict[str, Any], key: str, **callbacks: Callable[[], None]) -> dict[str, Any]:
         json.dumps(data)  # it has to reach the browser
-        self.shown[key] = data["cards"]
-        return {"clicked": self._clicks.pop(key, None)}
+        self.data[key] = data
+        events = self.waiting.get(key, {})
+        for name in list(events):
+            callback = callbacks[f"on_{name}_change"]
+            if name != "clicked":
+                st.session_state[key] = {name: events.pop(name)}
+                callback()
+                st.rerun()
+        return self.waiting.pop(key, {})
+
+    def does(self, key: str, **events: Any) -> None:
+        """The next run hears of this, such as ``clicked=7``."""
+        assert key in self.data, sorted(self.data)
+        self.waiting[key] = events
+
+
+class Galleries(_Component):
+    """Stands in for the galleries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._presses = 0
+
+    @property
+    def shown(self) -> dict[str, list[dict[str, Any]]]:
+        """The cards of each gallery of the page."""
+        return {key: data["cards"] for key, data in self.data.items()}
 
     def click(self, key: str, row: int) -> None:
         """The next run sees a click on a card."""
         assert row in self.rows(key)
-        self._clicks[key] = row
+        self.does(key, clicked=row)
+
+    def pick(self, key: str, rows: list[int]) -> None:
+        """The next run sees these images ticked, and no others."""
+        self.does(key, picked=rows)
+
+    def press(self, key: str, letters: str, rows: list[int]) -> None:
+        """The next run sees keys pressed, one after the other, about these images."""
+        assert set(letters) <= set(self.data[key]["keys"])
+        presses = []
+        for letter in letters:
+            self._presses += 1
+            presses.append({"number": self._presses, "key": letter, "rows": rows})
+        self.does(key, pressed=presses)
 
     def rows(self, key: str) -> list[int]:
         """The rows that a gallery shows."""
@@ -51,11 +91,13 @@ class App:
     """The running app.
 
     Args:
-        galleries: the recorder.
+        galleries: stands in for them.
+        maps: stands in for the map.
     """
 
-    def __init__(self, galleries: Galleries) -> None:
+    def __init__(self, galleries: Galleries, maps: _Component) -> None:
         self.galleries = galleries
+        self.maps = maps
         self.test = AppTest.from_file(APP, default_timeout=60)
 
     def open(self, page: str = "dataset", **params: str) -> App:
@@ -69,13 +111,17 @@ class App:
 
     def go(self, page: str) -> App:
         """Go to a page as by the menu."""
-        self.test.switch_page(f"pages/{page}.py")
+        self.test.switch_page(f"{page}.py")
         return self.run()
 
     def run(self) -> App:
-        self.galleries.shown.clear()
+        self._forget()
         self.test.run()
         return self.checked()
+
+    def _forget(self) -> None:
+        self.galleries.data.clear()
+        self.maps.data.clear()
 
     def checked(self) -> App:
         assert [element.message for element in self.test.exception] == []
@@ -84,27 +130,20 @@ class App:
     def click(self, label: str) -> App:
         """Press a button by its label."""
         (button,) = [button for button in self.test.button if button.label == label]
-        self.galleries.shown.clear()
+        self._forget()
         button.click().run()
         return self.checked()
 
-    def select(self, *, lasso: list[tuple[float, float]] | None = None, clicked: list[int] | None = None) -> App:
-        """Draw on the map, as the browser reports it: the chart's state is the JSON of Plotly's selection."""
-        selection: dict[str, Any] = {"points": [], "point_indices": [], "box": [], "lasso": []}
-        if lasso is not None:
-            x, y = zip(*lasso, strict=True)
-            selection["lasso"] = [{"xref": "x", "yref": "y", "x": list(x), "y": list(y)}]
-        if clicked is not None:
-            selection["points"] = [{"customdata": row, "curve_number": 0} for row in clicked]
-        states = self.test._tree.get_widget_states()
-        states.widgets.append(WidgetState(id=self.chart_id(), string_value=json.dumps({"selection": selection})))
-        self.galleries.shown.clear()
-        self.test._run(states)
-        return self.checked()
+    def draw(self, kind: str, points: list[tuple[float, float]] | None = None, *, add: bool = False) -> App:
+        """Draw a "lasso" or a "box" on the map, or "clear" it, as the browser reports it."""
+        x, y = zip(*(points or [(), ()]), strict=True) if points else ((), ())
+        self.maps.does("map", drawn={"kind": kind, "x": list(x), "y": list(y), "add": add})
+        return self.run()
 
-    def chart_id(self) -> str:
-        (chart,) = [chart for chart in self.charts() if chart.id]
-        return str(chart.id)
+    @property
+    def map(self) -> dict[str, Any]:
+        """What the map component was given in the last run."""
+        return self.maps.data["map"]
 
     def charts(self) -> list[Any]:
         """The Plotly charts of the page."""
@@ -127,8 +166,15 @@ def galleries(monkeypatch: pytest.MonkeyPatch) -> Galleries:
 
 
 @pytest.fixture
-def app(galleries: Galleries, quick_map: None) -> App:
-    return App(galleries)
+def maps(monkeypatch: pytest.MonkeyPatch) -> _Component:
+    recorder = _Component()
+    monkeypatch.setattr("pvu.ui.pointmap._component", recorder)
+    return recorder
+
+
+@pytest.fixture
+def app(galleries: Galleries, maps: _Component, quick_map: None) -> App:
+    return App(galleries, maps)
 
 
 @pytest.fixture

@@ -1,0 +1,20 @@
+"""The menu: every page, and what all of them share."""
+
+import streamlit as st
+
+from pvu.ui.panel import image_panel
+from pvu.ui.state import PAGES, sidebar
+
+st.set_page_config(page_title="pvu: which images are uncertain?", page_icon="◐", layout="wide")
+page = st.navigation(
+    [
+        st.Page(PAGES["dataset"], title="Data set", icon=":material/folder_open:", url_path="dataset", default=True),
+        st.Page(PAGES["map"], title="Map", icon=":material/scatter_plot:", url_path="map"),
+        st.Page(PAGES["retrieval"], title="Retrieval", icon=":material/image_search:", url_path="retrieval"),
+        st.Page(PAGES["evaluation"], title="Evaluation", icon=":material/query_stats:", url_path="evaluation"),
+    ]
+)
+st.html("<style>.stMainBlockContainer { padding-top: 3rem; }</style>")  # Streamlit leaves a tenth of the screen empty
+sidebar()
+page.run()
+image_panel()

@@ -1,0 +1,52 @@
+"""The map's filters: a range of uncertainty, words in paths and labels, and one cluster."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from pvu.store import EmbeddedDataset
+
+CLUSTER = "map_cluster"
+"""Session key of the cluster that the map is narrowed to; set by the table of clusters."""
+
+
+def map_filter(dataset: EmbeddedDataset) -> np.ndarray:
+    """Show the filters.
+
+    Returns:
+        (N,) bool, the images that pass all of them.
+    """
+    left, right = st.columns([2, 3], gap="large")
+    text = left.text_input(
+        "Find in paths and labels", key="map_find", persist_state="session", placeholder="cat, 2021/05, …"
+    )
+    shown = matching(dataset.version, text.strip(), dataset)
+    if dataset.has_uncertainty:
+        low, high = right.slider(
+            "Show uncertainty percentiles",
+            0,
+            100,
+            (0, 100),
+            format="%d %%",
+            key="range",
+            persist_state="session",
+            help="0 is the most certain image of this data set, 100 the most uncertain.",
+        )
+        if (low, high) != (0, 100):
+            shown = shown & (dataset.percentiles >= low) & (dataset.percentiles <= high)
+    cluster = st.session_state.get(CLUSTER)
+    if cluster is not None and cluster[0] == dataset.version:
+        shown = shown & (dataset.clusters.assignment == cluster[1])
+    return shown
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def matching(version: str, text: str, _dataset: EmbeddedDataset) -> np.ndarray:
+    """(N,) bool: the images whose path or label holds a text, in upper or lower case."""
+    del version  # the key
+    if not text:
+        return np.ones(len(_dataset), bool)
+    found = _dataset.images["path"].str.contains(text, case=False, regex=False)
+    found |= _dataset.images["label"].fillna("").astype(str).str.contains(text, case=False, regex=False)
+    return found.to_numpy(bool)
