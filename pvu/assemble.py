@@ -10,7 +10,7 @@ import platform
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pvu.catalog import MANIFEST, SCHEMA, commit, partial_path
+from pvu.clusters import find_clusters
 from pvu.errors import SourceError
 from pvu.neighbors import nearest_neighbors
 from pvu.paths import home
@@ -28,23 +29,29 @@ from pvu.shards import Key, Result, atomic_write, read_shards
 from pvu.sources import table_hash
 from pvu.store import EmbeddedDataset
 
-if TYPE_CHECKING:
-    from pvu.pipeline import Encoder
-
 NEIGHBORS = 30
 """Neighbours kept for each image: enough for UMAP (15), Recall@k and the review lists."""
 _COLUMNS = ("path", "bytes", "mtime_ns", "width", "height", "content_hash", "uncertainty", "status", "error")
 _VERSIONS = ("pvu", "torch", "timm", "faiss-cpu", "faiss-gpu", "umap-learn", "numpy", "pillow")
 
 
+class Maker(Protocol):
+    """What a store's manifest says of where its embeddings are from: a model, or somebody who brought them."""
+
+    name: str
+    fingerprint: str
+    dim: int
+
+
 def assemble(
     path: Path,
     files: pd.DataFrame,
     previous: EmbeddedDataset | None,
-    encoder: Encoder,
+    encoder: Maker,
     *,
     root: Path,
     report: ProgressCallback,
+    notes: dict[str, Any] | None = None,
 ) -> None:
     """Build ``path.partial`` from the shards in it and the previous store, and commit it as ``path``.
 
@@ -52,9 +59,10 @@ def assemble(
         path: the store.
         files: what :func:`pvu.sources.find_images` found; its order becomes the row order.
         previous: the store that is there already, or None.
-        encoder: the model that made the shards.
+        encoder: what made the shards.
         root: the folder of the images.
         report: gets a Progress at each phase.
+        notes: what else the manifest is to say, over what it says otherwise.
     """
     building = partial_path(path)
     building.mkdir(parents=True, exist_ok=True)
@@ -67,13 +75,15 @@ def assemble(
     report(Progress("map"))
     coords = project(embeddings, indices, similarities)
     atomic_write(building / "umap.npy", lambda file: np.save(file, coords))
+    clusters = find_clusters(coords)
+    atomic_write(building / "clusters.npy", lambda file: np.save(file, clusters))
     report(Progress("save"))
     failed = _failed(files, table)
     extra = [column for column in files if column not in ("path", "label", "bytes", "mtime_ns", "error")]
     full = _with_labels(pd.concat([table[table["status"] == "ok"], failed], ignore_index=True), files, extra)
     images = pa.Table.from_pandas(full, preserve_index=False)
     atomic_write(building / "images.parquet", lambda file: pq.write_table(images, file))
-    manifest = _manifest(full, encoder, root, extra, files)
+    manifest = _manifest(full, encoder, root, extra, files) | (notes or {})
     atomic_write(building / MANIFEST, lambda file: file.write(json.dumps(manifest, indent=1).encode()))
     commit(path)
 
@@ -181,9 +191,7 @@ def display_name(root: Path) -> str:
     return root.name
 
 
-def _manifest(
-    table: pd.DataFrame, encoder: Encoder, root: Path, extra: list[str], files: pd.DataFrame
-) -> dict[str, Any]:
+def _manifest(table: pd.DataFrame, encoder: Maker, root: Path, extra: list[str], files: pd.DataFrame) -> dict[str, Any]:
     ok = table["status"] == "ok"
     return {
         "schema": SCHEMA,
@@ -202,7 +210,7 @@ def _manifest(
     }
 
 
-def _quantiles(encoder: Encoder) -> list[float] | None:
+def _quantiles(encoder: Maker) -> list[float] | None:
     """Of the head's reference pictures; encoders need not have any."""
     quantiles = as_quantiles(getattr(encoder, "reference_quantiles", None))
     return None if quantiles is None else [float(value) for value in quantiles]

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +19,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from pvu.assemble import assemble
+from pvu.assemble import Maker, assemble
 from pvu.catalog import MANIFEST, partial_path, recover, store_lock, stores_folder
 from pvu.decoding import Outcome, decode_all
 from pvu.errors import Cancelled, SourceError, StoreError
@@ -35,12 +36,9 @@ PASSING = ("cannot be read", "the image decoder crashed")
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
-class Encoder(Protocol):
+class Encoder(Maker, Protocol):
     """What the pipeline needs of a model. ``pvu.models.Model`` is one; tests bring a tiny fake."""
 
-    name: str
-    fingerprint: str
-    dim: int
     preprocessing: Preprocessing
 
     @property
@@ -128,13 +126,28 @@ def embed_with_report(
     report(Progress("model"))
     encoder = _load(model)
     path = store_path(root, encoder)
-    _make_folder(path.parent)
-    # A second call for the same store waits here, and then finds everything done.
-    with store_lock(path):
+    with writing(path):
         run = _Run(files, root, encoder, path, report, should_stop or (lambda: False))
+        run.compute(worker_count(workers))
+        run.finish()
+    dataset = EmbeddedDataset(path)
+    return Report(dataset, run.computed, len(dataset) - run.succeeded, time.monotonic() - start, run.images_per_second)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Hold a store's lock while it is made: a second call for the same store waits, and then finds everything done.
+
+    Args:
+        path: the store; the folder above it is made.
+
+    Raises:
+        StoreError: if that folder cannot be written to, or the disk is full.
+    """
+    _make_folder(path.parent)
+    with store_lock(path):
         try:
-            run.compute(workers if workers is not None else min(os.cpu_count() or 1, 8))
-            run.finish()
+            yield
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise
@@ -142,8 +155,11 @@ def embed_with_report(
                 f"The disk is full: {path.parent} has {shutil.disk_usage(path.parent).free / 2**20:.0f} MiB left. "
                 "Finished images are kept; free some space and start again."
             ) from error
-    dataset = EmbeddedDataset(path)
-    return Report(dataset, run.computed, len(dataset) - run.succeeded, time.monotonic() - start, run.images_per_second)
+
+
+def worker_count(workers: int | None) -> int:
+    """Decoding processes: as asked, else one per core, at most 8."""
+    return workers if workers is not None else min(os.cpu_count() or 1, 8)
 
 
 def _load(model: str | Encoder) -> Encoder:
@@ -165,7 +181,7 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def store_path(root: Path, encoder: Encoder) -> Path:
+def store_path(root: Path, encoder: Maker) -> Path:
     """The store of a folder and a model: readable, and different for every pair."""
     identity = hashlib.blake2b(f"{root}\0{encoder.fingerprint}".encode(), digest_size=6).hexdigest()
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{root.name}-{encoder.name}").strip("-.")[:80]
@@ -225,19 +241,9 @@ class _Run:
         self.images_per_second = self.computed / (time.monotonic() - start)
 
     def _results(self, todo: Sequence[Key], workers: int) -> Iterator[list[Result]]:
-        """Results in the order of ``todo``. The encoder draws decoded images a few batches ahead of what it gives."""
-        paths = [self.root / path for path, _, _ in todo]
-        waiting: deque[list[Outcome]] = deque()
-
-        def batches() -> Iterator[np.ndarray]:
-            preprocessing, size = self.encoder.preprocessing, self.encoder.batch_size
-            for outcomes in decode_all(paths, preprocessing, workers=workers, chunk=size):
-                waiting.append(outcomes)
-                yield stack_pixels(outcomes, preprocessing.size)
-
+        """Results in the order of ``todo``."""
         keys = iter(todo)
-        for z, u in self.encoder.encode_stream(batches()):
-            outcomes = waiting.popleft()
+        for outcomes, z, u in encode_files([self.root / path for path, _, _ in todo], self.encoder, workers):
             yield to_results(list(itertools.islice(keys, len(outcomes))), outcomes, z, u)
 
     def finish(self) -> None:
@@ -249,6 +255,31 @@ class _Run:
 
     def _is_current(self, previous: EmbeddedDataset) -> bool:
         return previous.manifest["table_hash"] == table_hash(self.files)
+
+
+def encode_files(
+    paths: Sequence[Path], encoder: Encoder, workers: int
+) -> Iterator[tuple[list[Outcome], np.ndarray, np.ndarray | None]]:
+    """Decode and encode files, in order.
+
+    Args:
+        paths: the files.
+        encoder: draws decoded images a few batches ahead of what it gives.
+        workers: decoding processes.
+
+    Yields:
+        Outcomes (n), and of those B that could be decoded z (B, D) and u (B,), None without a head.
+    """
+    waiting: deque[list[Outcome]] = deque()
+
+    def batches() -> Iterator[np.ndarray]:
+        preprocessing, size = encoder.preprocessing, encoder.batch_size
+        for outcomes in decode_all(paths, preprocessing, workers=workers, chunk=size):
+            waiting.append(outcomes)
+            yield stack_pixels(outcomes, preprocessing.size)
+
+    for z, u in encoder.encode_stream(batches()):
+        yield waiting.popleft(), z, u
 
 
 def stack_pixels(outcomes: Sequence[Outcome], size: int) -> np.ndarray:

@@ -109,13 +109,17 @@ def _table_in(root: Path) -> Path | None:
     """A CSV of one of the usual names that has a column of paths; any other CSV is just a file that is no image."""
     for name in TABLE_NAMES:
         path = root / name
-        if path.is_file() and not _leads_outside(root, path) and _path_column(_read_table(path, nrows=0)):
+        if path.is_file() and not _leads_outside(root, path) and path_column(read_table(path, nrows=0)):
             return path.resolve()
     return None
 
 
-def _read_table(path: Path, *, nrows: int | None = None) -> pd.DataFrame:
-    """A CSV with its label as text, and each other column of one type. An empty file has no columns."""
+def read_table(path: Path, *, nrows: int | None = None) -> pd.DataFrame:
+    """A CSV with its label as text, and each other column of one type. An empty file has no columns.
+
+    Raises:
+        SourceError: if it cannot be read.
+    """
     try:
         table = pd.read_csv(path, nrows=nrows, encoding="utf-8-sig", low_memory=False)
         if "label" in table:
@@ -130,7 +134,8 @@ def _read_table(path: Path, *, nrows: int | None = None) -> pd.DataFrame:
         raise SourceError(f"Cannot read the table {path}: {error}. Expected a CSV in UTF-8.") from error
 
 
-def _path_column(table: pd.DataFrame) -> str | None:
+def path_column(table: pd.DataFrame) -> str | None:
+    """The name of the column of paths, if a table has one."""
     return next((name for name in ("path", "file_name", "filename") if name in table.columns), None)
 
 
@@ -197,14 +202,14 @@ def folder_labels(paths: list[str]) -> list[str | None]:
 
 
 def _join_table(files: pd.DataFrame, root: Path, table: Path) -> pd.DataFrame:
-    listed = _read_table(table)
-    column = _path_column(listed)
+    listed = read_table(table)
+    column = path_column(listed)
     if column is None:
         raise SourceError(f"The table {table} has the columns {list(listed.columns)}, but needs one named 'path'.")
     listed = listed.rename(columns={column: "path"})
     listed["path"] = [_relative(str(path), root) for path in listed["path"]]
     listed = listed.drop_duplicates("path", keep="last")
-    listed = listed.rename(columns=_free_names(list(listed.columns)))
+    listed = listed.rename(columns=free_names(list(listed.columns)))
     if "label" in listed:
         labels = listed["label"]
         listed["label"] = [None if pd.isna(label) else str(label) for label in labels]
@@ -220,7 +225,7 @@ def _join_table(files: pd.DataFrame, root: Path, table: Path) -> pd.DataFrame:
     return pd.concat([joined, missing], ignore_index=True)
 
 
-def _free_names(columns: list[str]) -> dict[str, str]:
+def free_names(columns: list[str]) -> dict[str, str]:
     """New names for a table's columns that would overwrite a store's own."""
     renamed: dict[str, str] = {}
     for name in columns:
