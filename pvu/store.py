@@ -20,6 +20,7 @@ from pvu.paths import typed_path
 from pvu.reference import as_quantiles, percentile_among, quantiles_of
 
 if TYPE_CHECKING:
+    from pvu.clusters import Clusters
     from pvu.index import SearchIndex
     from pvu.models import Model
 
@@ -77,6 +78,8 @@ class EmbeddedDataset:
             self.coords = np.load(self.path / "umap.npy")
             with np.load(self.path / "neighbors.npz") as graph:
                 self.neighbors, self.similarities = graph["indices"], graph["similarities"]
+            clusters = self.path / "clusters.npy"
+            self._assignment = np.load(clusters) if clusters.exists() else None
             thumbs = self.path / "thumbs.bin"
             self._thumbs = np.memmap(thumbs, np.uint8, mode="r") if thumbs.stat().st_size else np.empty(0, np.uint8)
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, pa.ArrowException) as error:
@@ -241,6 +244,22 @@ class EmbeddedDataset:
                 f"compared with it. Embed it again: python -m pvu embed {self.source}"
             )
         return model
+
+    @cached_property
+    def clusters(self) -> Clusters:
+        """Groups of images that lie together on the map; found on first use where the store was made without them."""
+        from pvu.clusters import Clusters, describe_clusters, find_clusters
+
+        stored = self._assignment
+        assignment = find_clusters(self.coords) if stored is None or len(stored) != len(self) else stored
+        table = describe_clusters(
+            assignment,
+            labels=self.labels,
+            paths=self.images["path"].tolist(),
+            uncertainty=self.uncertainty,
+            percentiles=self.percentiles if self.has_uncertainty else self.uncertainty,  # NaN without a head
+        )
+        return Clusters(assignment, table)
 
     @cached_property
     def index(self) -> SearchIndex:
