@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
+import numpy as np
 import torch
 from torch import nn
 
@@ -57,3 +61,38 @@ class UncertaintyHead(nn.Module):
         Apart, since it must be in float32 where the layers before it may run in bfloat16, whose 8 bits order nothing.
         """
         return nn.functional.softplus(self.layers[-1](hidden)).squeeze(1) + 1e-6
+
+
+def predict(head: UncertaintyHead, z: np.ndarray, *, rows: np.ndarray | None = None, block: int = 8192) -> np.ndarray:
+    """u of representations.
+
+    Args:
+        head: on plain z.
+        z: (N, D) of any float type; may be memory-mapped, as only a block at a time is read.
+        rows: (n,) int, which of them; None takes all.
+        block: representations at a time.
+
+    Returns:
+        (n,) float32.
+    """
+    rows = np.arange(len(z)) if rows is None else rows
+    starts = range(0, len(rows), block)
+    with torch.inference_mode():
+        return torch.cat([head(torch.from_numpy(z[rows[i : i + block]]).float()) for i in starts]).numpy()
+
+
+def parameter_groups(head: UncertaintyHead, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay on matrices alone: a decayed bias only shifts u."""
+    decayed = [parameter for parameter in head.parameters() if parameter.ndim > 1]
+    biases = [parameter for parameter in head.parameters() if parameter.ndim <= 1]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": biases, "weight_decay": 0.0}]
+
+
+def fold(head: UncertaintyHead, mean: torch.Tensor, std: torch.Tensor) -> UncertaintyHead:
+    """The head on plain z that equals ``head`` on (z - mean) / std."""
+    folded = copy.deepcopy(head).eval().requires_grad_(False)
+    first = folded.layers[0]
+    assert isinstance(first, torch.nn.Linear)
+    first.weight.copy_(first.weight / std)
+    first.bias.copy_(first.bias - first.weight @ mean)
+    return folded

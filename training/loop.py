@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from pvu.head import UncertaintyHead
+from pvu.head import UncertaintyHead, fold, parameter_groups, predict
+from pvu.losses import l2_loss, ranking_loss
 from pvu.models import choose_precision
 from pvu.progress import format_seconds
 from training.cached import CachedViews, targets
 from training.config import TrainConfig
 from training.guards import check_batch, check_losses_vary, check_uncertainties
 from training.linear import fit_linear
-from training.losses import l2_loss, ranking_loss
 from training.sampling import draw_pairs, drop_channels
 from training.state import TrainingState
 from training.validation import Validation
@@ -226,47 +226,12 @@ def evaluate_epoch(head: UncertaintyHead, checks: Validation) -> dict[str, float
     return checks.measure(u) | {"spread": spread}
 
 
-def predict(head: UncertaintyHead, z: np.ndarray, *, rows: np.ndarray | None = None, block: int = 8192) -> np.ndarray:
-    """u of representations.
-
-    Args:
-        head: on plain z.
-        z: (N, D) of any float type; may be memory-mapped, as only a block at a time is read.
-        rows: (n,) int, which of them; None takes all.
-        block: representations at a time.
-
-    Returns:
-        (n,) float32.
-    """
-    rows = np.arange(len(z)) if rows is None else rows
-    starts = range(0, len(rows), block)
-    with torch.inference_mode():
-        return torch.cat([head(torch.from_numpy(z[rows[i : i + block]]).float()) for i in starts]).numpy()
-
-
-def parameter_groups(head: UncertaintyHead, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay on matrices alone: a decayed bias only shifts u."""
-    decayed = [parameter for parameter in head.parameters() if parameter.ndim > 1]
-    biases = [parameter for parameter in head.parameters() if parameter.ndim <= 1]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": biases, "weight_decay": 0.0}]
-
-
 def learning_rate(progress: float, config: TrainConfig) -> float:
     """Cosine to zero over ``progress`` 0 to 1, with a linear warm-up inside it."""
     peak = config.base_lr * math.sqrt(config.batch / 256)
     if progress < config.warmup:
         return config.warmup_lr + (peak - config.warmup_lr) * progress / config.warmup
     return peak * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def fold(head: UncertaintyHead, mean: torch.Tensor, std: torch.Tensor) -> UncertaintyHead:
-    """The head on plain z that equals ``head`` on (z - mean) / std."""
-    folded = copy.deepcopy(head).eval().requires_grad_(False)
-    first = folded.layers[0]
-    assert isinstance(first, torch.nn.Linear)
-    first.weight.copy_(first.weight / std)
-    first.bias.copy_(first.bias - first.weight @ mean)
-    return folded
 
 
 def _channel_statistics(

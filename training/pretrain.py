@@ -22,13 +22,14 @@ import torch
 
 from pvu.backbones import hash_weights, load_backbone
 from pvu.checkpoint import save_head
+from pvu.head import fold, parameter_groups, predict
 from pvu.registry import availability, resolve
 from training import shards, validation
 from training.cached import load_views
 from training.command import one_sentence
 from training.config import Config, load_config
 from training.guards import TrainingError, check_same_backbone
-from training.loop import Trained, fold, learning_rate, parameter_groups, predict, train_head
+from training.loop import Trained, learning_rate, train_head
 from training.sampling import draw_pairs
 from training.shards import CacheError
 from training.validation import Validation

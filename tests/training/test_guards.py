@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pvu.head import UncertaintyHead
+from pvu.losses import ranking_loss
 from training.guards import (
     TrainingError,
     check_batch,
@@ -18,7 +19,6 @@ from training.guards import (
     check_uncertainties,
     frozen,
 )
-from training.losses import ranking_loss
 
 
 class Leaky(UncertaintyHead):

@@ -10,13 +10,13 @@ import torch
 from scipy.stats import rankdata
 
 from pvu.errors import CheckpointError
-from pvu.head import UncertaintyHead
+from pvu.head import UncertaintyHead, fold, parameter_groups, predict
 from tests.training.cached_views import DIM, EVERYTHING, QUICK, make_views, train
 from training import validation
 from training.cached import CachedViews, targets
 from training.config import TrainConfig
 from training.guards import TrainingError
-from training.loop import Trainer, evaluate_epoch, fold, learning_rate, parameter_groups, predict, train_head
+from training.loop import Trainer, evaluate_epoch, learning_rate, train_head
 from training.rows import MappedRows
 
 

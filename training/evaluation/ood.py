@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pvu.bootstrap import Estimate, auroc_estimates
 from pvu.metrics import correct_at_1
 from pvu.neighbors import nearest_neighbors
 from training.evaluation.baselines import Uncertainties
-from training.evaluation.bootstrap import Estimate, auroc_estimates
 from training.evaluation.protocol import EncodedSet
 
 

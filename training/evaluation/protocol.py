@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pvu.bootstrap import Estimate, auroc_estimates, share
 from pvu.errors import SourceError
 from pvu.metrics import Labels, auroc, correct_at_1, has_label, rank_correlation, risk_coverage, within_label_auroc
 from pvu.neighbors import nearest_neighbors
 from training.evaluation.baselines import COMBINED, SIMILARITY, Uncertainties, combined, uncertainties
-from training.evaluation.bootstrap import Estimate, auroc_estimates, share
 from training.evaluation.safe import safe_retrieval
 
 NEIGHBORS = 10  # enough that safe retrieval, which leaves out a tenth, nearly always finds its answer among them

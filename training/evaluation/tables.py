@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from training.evaluation.bootstrap import Estimate
+from pvu.bootstrap import Estimate
 from training.evaluation.protocol import UncertaintyReport
 from training.evaluation.results import ModelReport, ordered_names
 from training.evaluation.safe import PARTS

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 from pvu.errors import PVUError
 from pvu.head import UncertaintyHead
 from pvu.images import open_rgb, read_bytes
+from pvu.losses import l2_loss
 from pvu.metrics import auroc
 from training.data import SourceConfig, list_images
-from training.losses import l2_loss
 
 
 class ConflictError(PVUError):

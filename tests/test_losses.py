@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.losses import l2_loss, ranking_loss
+from pvu.losses import l2_loss, ranking_loss
 
 
 def naive_ranking_loss(u: list[float], task_loss: list[float], margin: float) -> float:

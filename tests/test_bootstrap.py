@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from training.evaluation import bootstrap
-from training.evaluation.bootstrap import auroc_interval, auroc_resamples, share, weighted_aurocs
+from pvu import bootstrap
+from pvu.bootstrap import auroc_interval, auroc_resamples, share, weighted_aurocs
 
 
 def answers(ties: bool, count: int = 120) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What the head is taught with. Source: arXiv 2402.16569, section 3."""
+"""What a head is taught with. Source: arXiv 2402.16569, section 3."""
 
 from __future__ import annotations
 
