@@ -18,9 +18,22 @@ from typer.exceptions import TyperException
 
 from pvu import __version__
 from pvu.errors import Cancelled, PVUError
+from pvu.export_commands import export
 from pvu.model_commands import export_onnx, import_checkpoint, list_models
 from pvu.paths import typed_path
-from pvu.terminal import InputError, Interruptible, JsonOption, ProgressBar, print_json, quiet_stdout, require_folder
+from pvu.terminal import (
+    DatasetArgument,
+    InputError,
+    Interruptible,
+    JsonOption,
+    KeepOption,
+    ProgressBar,
+    StoreModelOption,
+    open_dataset,
+    print_json,
+    quiet_stdout,
+    require_folder,
+)
 
 # torch, faiss and pandas take seconds to import: the commands import what they need, so that --help is quick.
 if TYPE_CHECKING:
@@ -29,7 +42,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 LISTED_FAILURES = 20
-EXPORT_FORMATS = (".csv", ".parquet", ".txt")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -62,26 +74,13 @@ def _say(message: str, code: int) -> int:
     return code
 
 
-def _share(value: float | None) -> float | None:
-    if value is not None and not 0 < value <= 1:
-        raise typer.BadParameter(f"{value} is not above 0 and at most 1 (0.9 hides the most uncertain tenth).")
-    return value
-
-
 def _finite(value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"{value} is not a number.")
     return value
 
 
-DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="A folder that was embedded, or a store.")]
 ModelOption = Annotated[str, typer.Option(help="A model's name, see the command models; or ARCHITECTURE@FILE.")]
-StoreModelOption = Annotated[
-    str | None, typer.Option("--model", help="The model it was embedded with. Default: the newest run's.")
-]
-KeepOption = Annotated[
-    float | None, typer.Option(callback=_share, metavar="SHARE", help="Only this most certain share of the images.")
-]
 
 
 def _print_version(wanted: bool) -> None:
@@ -204,7 +203,7 @@ def search(
     if keep is not None and max_uncertainty is not None:
         raise InputError("Give --keep or --max-uncertainty, not both.")
     with quiet_stdout():
-        opened = _open(dataset, model)
+        opened = open_dataset(dataset, model)
         vector, uncertainty, row = opened.encode_query(_as_query(opened, query))
         limit = opened.threshold(keep) if keep is not None else max_uncertainty
         found = opened.search(vector if row is None else row, k, max_uncertainty=limit)
@@ -247,7 +246,7 @@ def _print_search(dataset: EmbeddedDataset, asked: dict[str, Any], results: list
 def evaluate(dataset: DatasetArgument, model: StoreModelOption = None, as_json: JsonOption = False) -> None:
     """Recall@1, R-AUROC and the area under the risk-coverage curve of a labelled data set."""
     with quiet_stdout():
-        opened = _open(dataset, model)
+        opened = open_dataset(dataset, model)
         result = _evaluation(opened)
     if as_json:
         print_json(result)
@@ -291,36 +290,10 @@ def _evaluation(dataset: EmbeddedDataset) -> dict[str, Any]:
     }
 
 
-@app.command()
-def export(
-    dataset: DatasetArgument,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="A .csv, a .parquet, or a .txt with one path a line.")],
-    keep: KeepOption = None,
-    model: StoreModelOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Write the images' original paths, labels, uncertainties and map places to a table."""
-    if out.suffix.lower() not in EXPORT_FORMATS:
-        raise InputError(f"{out} ends in {out.suffix!r}, but the export writes {', '.join(EXPORT_FORMATS)}.")
-    out = typed_path(out)
-    require_folder(out)
-    from pvu.export import export_table, write_table
-
-    with quiet_stdout():
-        opened = _open(dataset, model)
-        table = export_table(opened)
-        if keep is not None:
-            table = table[table["uncertainty"] <= opened.threshold(keep)]
-        write_table(table, out)
-    if as_json:
-        print_json({"dataset": str(opened.source), "out": str(out.resolve()), "images": len(table)})
-        return
-    print(f"{len(table):,} of {len(opened):,} images written to {out}")
-
-
 app.command("models")(list_models)
 app.command()(import_checkpoint)
 app.command()(export_onnx)
+app.command()(export)
 
 
 @app.command("app")
@@ -335,13 +308,3 @@ def start_app(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 
         return subprocess.call([*command, *options])
     except KeyboardInterrupt:  # Streamlit has got it too, and has stopped
         return 0
-
-
-def _open(dataset: str, model: str | None) -> EmbeddedDataset:
-    from pvu.store import EmbeddedDataset
-
-    if model is None:
-        return EmbeddedDataset.open(dataset)
-    from pvu.registry import resolve
-
-    return EmbeddedDataset.open(dataset, model=resolve(model).name)

@@ -60,6 +60,8 @@ class Kind:
 
 KINDS = {
     "embed": Kind("pvu.work:embed_images", "finished images are kept, start again to go on"),
+    "bring": Kind("pvu.bring:bring_job", "thumbnails that were done are kept, start again to go on"),
+    "copy": Kind("pvu.copying:run_copy", "finished images are in the new folder, start again to go on"),
 }
 DEMO = "demo"
 """The source that stands for the demo data set, made first if it is not there."""

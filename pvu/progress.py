@@ -8,13 +8,16 @@ from dataclasses import dataclass
 
 PHASES = {
     "demo": "Making the demo images",
+    "check": "Checking the embeddings",
     "scan": "Looking through the folder",
     "unpack": "Unpacking the images",
     "model": "Loading the model",
+    "thumbnails": "Making thumbnails",
     "images": "Computing embeddings and uncertainties",
     "neighbors": "Finding each image's neighbours",
     "map": "Drawing the map",
     "save": "Saving",
+    "copy": "Copying the images",
 }
 
 

@@ -11,13 +11,30 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pvu.errors import PVUError
 from pvu.progress import Progress
 
+if TYPE_CHECKING:
+    from pvu.store import EmbeddedDataset
+
+
+def _share(value: float | None) -> float | None:
+    if value is not None and not 0 < value <= 1:
+        raise typer.BadParameter(f"{value} is not above 0 and at most 1 (0.9 hides the most uncertain tenth).")
+    return value
+
+
+DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="A folder that was embedded, or a store.")]
+StoreModelOption = Annotated[
+    str | None, typer.Option("--model", help="The model it was embedded with. Default: the newest run's.")
+]
+KeepOption = Annotated[
+    float | None, typer.Option(callback=_share, metavar="SHARE", help="Only this most certain share of the images.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output.")]
 
 
@@ -64,7 +81,7 @@ class ProgressBar(contextlib.AbstractContextManager["ProgressBar"]):
 
 
 class Interruptible(contextlib.AbstractContextManager["Interruptible"]):
-    """Turns the first Ctrl-C while images are computed into a stop between two batches, which keeps all that is done.
+    """Turns the first Ctrl-C while images are computed or copied into a stop before the next, which keeps what is done.
 
     At any other moment, and the second time, Ctrl-C interrupts at once: finished shards are on disk by then.
 
@@ -80,7 +97,7 @@ class Interruptible(contextlib.AbstractContextManager["Interruptible"]):
 
     def progress(self, progress: Progress) -> None:
         """Show where the run is, and note whether Ctrl-C may wait for the end of a batch."""
-        self._computing = progress.phase == "images"
+        self._computing = progress.phase in ("images", "copy")
         self._show(progress)
 
     def should_stop(self) -> bool:
@@ -125,6 +142,21 @@ def plain(value: Any) -> Any:
 def print_json(value: Any) -> None:
     """One JSON value on standard output."""
     print(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))
+
+
+def open_dataset(dataset: str, model: str | None) -> EmbeddedDataset:
+    """What DatasetArgument and StoreModelOption name.
+
+    Raises:
+        PVUError: if there is no such model, or no such store.
+    """
+    from pvu.store import EmbeddedDataset
+
+    if model is None:
+        return EmbeddedDataset.open(dataset)
+    from pvu.registry import resolve
+
+    return EmbeddedDataset.open(dataset, model=resolve(model).name)
 
 
 def require_folder(out: Path | None) -> None:

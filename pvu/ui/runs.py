@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from pvu import jobs
-from pvu.progress import PHASES, Progress, format_seconds
+from pvu.progress import PHASES, Progress, counted, format_seconds
 from pvu.ui.text import plain
 
 
@@ -38,6 +38,12 @@ WORDS = {
         lambda asked: f"**{plain(Path(asked['source']).name)}** with {plain(asked['model'])}",
         "Choose other images",
         "Stopping after this batch …",
+    ),
+    "copy": Words(
+        {"copy": 100},
+        lambda asked: f"{counted(len(asked['rows']), 'image')} to **{plain(asked['folder'])}**",
+        "Choose other images",
+        "Stopping after this image …",
     ),
 }
 Finished = Callable[[jobs.Status], None]
