@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 WARN_ABOVE = 80
 """Percentile from which a query is called uncertain: the paper's Pets experiment keeps the most certain 80 to 90 %."""
 Query = int | np.integer | str | os.PathLike[str] | Image.Image | np.ndarray
+Queries = Query | list[Query] | tuple[Query, ...]
 
 
 class EmbeddedDataset:
@@ -311,18 +312,41 @@ class EmbeddedDataset:
         z, u = self.model.encode([picture])
         return z[0], float(u[0]) if u is not None else float("nan"), None
 
-    def search(
-        self, query: Query, k: int = 10, *, max_uncertainty: float | None = None, allowed: np.ndarray | None = None
-    ) -> pd.DataFrame:
-        """The k images most similar to a query, leaving the query itself out.
+    def encode_queries(self, queries: Queries) -> tuple[np.ndarray, float, list[int]]:
+        """As :meth:`encode_query`, for one query or a list: then the mean of their normalised embeddings.
 
-        Filters inside the index, so that k images come back whenever k pass.
+        Returns:
+            The vector (D,) float32, the highest uncertainty (NaN if one is unknown), the rows of those in the set.
+        """
+        from pvu.neighbors import normalized
+
+        if not isinstance(queries, list | tuple):
+            vector, uncertainty, row = self.encode_query(queries)
+            return vector, uncertainty, [] if row is None else [row]
+        if not queries:
+            raise QueryError("There is nothing to search with. Give at least one image.")
+        vectors, uncertainties, rows = zip(*map(self.encode_query, queries), strict=True)
+        mean = normalized(np.stack(vectors)).mean(axis=0)
+        return mean, float(np.max(uncertainties)), [row for row in rows if row is not None]
+
+    def search(
+        self,
+        query: Queries,
+        k: int = 10,
+        *,
+        max_uncertainty: float | None = None,
+        allowed: np.ndarray | None = None,
+        min_similarity: float | None = None,
+    ) -> pd.DataFrame:
+        """The k images most similar to a query, or to several together, leaving the queries themselves out.
+        Filters inside the index: k images come back whenever k pass.
 
         Args:
-            query: see :meth:`encode_query`.
+            query: see :meth:`encode_query`; a list of them searches with the mean of their normalised embeddings.
             k: at least 1.
             max_uncertainty: only images with at most this uncertainty.
             allowed: (N,) bool, only these images.
+            min_similarity: only images with at least this cosine to the query.
 
         Returns:
             ``row, path, similarity, uncertainty, label``, most similar first; similarity is the cosine.
@@ -330,16 +354,17 @@ class EmbeddedDataset:
         Raises:
             QueryError: if the query is unusable, k < 1, or uncertainty is asked for and there is none.
         """
-        vector, _, row = self.encode_query(query)
+        vector, _, own = self.encode_queries(query)
         mask = np.ones(len(self), bool) if allowed is None else np.array(allowed, dtype=bool)
         if mask.shape != (len(self),):
             raise QueryError(f"allowed needs the shape ({len(self)},), got {mask.shape}.")
         if max_uncertainty is not None:
             self.require_uncertainty()
             mask &= self.uncertainty <= max_uncertainty
-        if row is not None:
-            mask[row] = False
+        mask[own] = False
         rows, similarities = self.index.search(vector, k, allowed=None if mask.all() else mask)
+        if min_similarity is not None:
+            rows, similarities = rows[similarities >= min_similarity], similarities[similarities >= min_similarity]
         return pd.DataFrame(
             {
                 "row": rows,

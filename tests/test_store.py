@@ -474,3 +474,28 @@ def test_labels_are_none_where_missing(photos: Path) -> None:
     assert not dataset.has_labels
     (photos / "labels.csv").write_text("path,label\ncat/0.png,a\ncat/1.png,b\n")
     assert embed(photos, model=FakeEncoder(), workers=0).has_labels
+
+
+def test_several_queries_are_the_mean_of_their_directions(dataset: EmbeddedDataset) -> None:
+    vectors = np.asarray(dataset.embeddings, np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    mean = (vectors[2] + vectors[5] + vectors[9]) / 3
+    cosine = vectors @ mean / np.linalg.norm(mean)
+    cosine[[2, 9]] = -2  # 5 is given as a vector: nobody knows that it is in the set
+    found = dataset.search([2, 7 * np.asarray(dataset.embeddings[5], np.float32), "owl/1.png"], k=4)
+    assert dataset.images["path"].iloc[9] == "owl/1.png"
+    assert found["row"].tolist() == np.argsort(-cosine, kind="stable")[:4].tolist()
+    assert found["similarity"].tolist() == pytest.approx(np.sort(cosine)[::-1][:4], abs=2e-3)
+    vector, uncertainty, rows = dataset.encode_queries((2, 9))
+    assert (vector.dtype, rows) == (np.float32, [2, 9])
+    assert uncertainty == dataset.uncertainty[[2, 9]].max()
+    with pytest.raises(QueryError, match="nothing to search with"):
+        dataset.search([])
+
+
+def test_a_minimum_similarity_ends_the_results(dataset: EmbeddedDataset) -> None:
+    everything = dataset.search(3, k=11)
+    limit = float(everything["similarity"][4])
+    pd.testing.assert_frame_equal(dataset.search(3, k=11, min_similarity=limit), everything[:5])
+    assert len(dataset.search(3, k=2, min_similarity=limit)) == 2
+    assert dataset.search(3, k=11, min_similarity=1.1).empty
