@@ -12,7 +12,7 @@ from pvu.store import EmbeddedDataset
 from pvu.tags import Tags
 from pvu.ui.filtering import map_filter
 from pvu.ui.gallery import paged_gallery
-from pvu.ui.grouping import cluster_table
+from pvu.ui.grouping import cluster_chip, cluster_table
 from pvu.ui.panel import last_image, open_image
 from pvu.ui.pointmap import Drawn, point_map
 from pvu.ui.state import require_dataset, selection, set_selection
@@ -33,6 +33,7 @@ def main() -> None:
     st.caption(plain(f"{dataset.name} · {counted(len(dataset), 'image')} · {dataset.manifest['model']}"))
     color_by, sized = looks(dataset)
     shown = map_filter(dataset)
+    cluster_chip(dataset)
     left, right = st.columns([3, 2], gap="medium")
     with left:
         if shown.any():
@@ -41,7 +42,7 @@ def main() -> None:
             st.info(
                 "No image passes the filters. Widen the range, or empty the search field.", icon=":material/search:"
             )
-        cluster_table(dataset, shown)
+        cluster_table(dataset)
     with right:
         side(dataset, shown)
 
@@ -54,8 +55,8 @@ def looks(dataset: EmbeddedDataset) -> tuple[str, bool]:
         format_func=lambda name: _NAMES.get(name, name),
         key="color_by",
         persist_state="session",
-        help="Uncertainty is shown as a percentile of this data set: dark blue is certain, yellow uncertain. Of words the "
-        "commonest have a colour of their own.",
+        help="Uncertainty is shown as a percentile of this data set: dark blue is certain, yellow uncertain. Of words "
+        "the commonest have a colour of their own.",
     )
     sized = dataset.has_uncertainty and right.toggle(
         "Uncertain images large and faint",
@@ -88,7 +89,7 @@ def draw(dataset: EmbeddedDataset, color_by: str, sized: bool, shown: np.ndarray
     open_image(clicked)
     if len(dataset) > DRAWN_LIMIT:
         st.caption(
-            f"{DRAWN_LIMIT:,} of {len(dataset):,} points are drawn, a random sample of even density; a lasso counts all."
+            f"{DRAWN_LIMIT:,} of {len(dataset):,} points are drawn, a random sample; a lasso counts all of them."
         )
 
 

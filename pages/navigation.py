@@ -12,9 +12,11 @@ page = st.navigation(
         st.Page(PAGES["map"], title="Map", icon=":material/scatter_plot:", url_path="map"),
         st.Page(PAGES["retrieval"], title="Retrieval", icon=":material/image_search:", url_path="retrieval"),
         st.Page(PAGES["evaluation"], title="Evaluation", icon=":material/query_stats:", url_path="evaluation"),
+        st.Page(PAGES["export"], title="Export", icon=":material/ios_share:", url_path="export"),
     ]
 )
-st.html("<style>.stMainBlockContainer { padding-top: 3rem; }</style>")  # Streamlit leaves a tenth of the screen empty
+# Streamlit leaves a tenth of the screen empty on each side.
+st.html("<style>.stMainBlockContainer { padding: 2.5rem clamp(1rem, 3vw, 3rem) 4rem; }</style>")
 sidebar()
 page.run()
 image_panel()

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from pvu.store import EmbeddedDataset
+from pvu.tags import Tags
 
+SCALE = "Cividis"  # readable with every kind of colour vision, and in grey
 # Okabe and Ito's colours, which stay apart for colour-blind people; then their darker shades.
 COLORS = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9",
@@ -128,16 +130,17 @@ def _words(name: str, column: pd.Series) -> Coloring:
 
 
 def _clusters(dataset: EmbeddedDataset) -> pd.Series:
-    return dataset.clusters.names_of_images()
-
-
-def _duplicates(dataset: EmbeddedDataset) -> pd.Series:
-    raise KeyError
+    clusters = dataset.clusters
+    names = clusters.table["name"].astype(str)
+    # Two groups may have the same commonest label.
+    alike = names.duplicated(keep=False)
+    names = names.where(~alike, names + " (" + (clusters.table["cluster"] + 1).astype(str) + ")")
+    return pd.Series(clusters.assignment).map(dict(zip(clusters.table["cluster"], names, strict=True)))
 
 
 def _tags(dataset: EmbeddedDataset) -> pd.Series:
-    raise KeyError
+    return pd.Series(Tags.of(dataset).values.tag, dtype=object)
 
 
 # Columns that pvu makes, by name.
-_MADE: dict[str, Callable[[EmbeddedDataset], pd.Series]] = {}
+_MADE: dict[str, Callable[[EmbeddedDataset], pd.Series]] = {"cluster": _clusters, "tag": _tags}

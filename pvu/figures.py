@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
 
 from pvu.analysis import Evaluation
+from pvu.coloring import SCALE, UNCERTAINTY, coloring, map_rows
 from pvu.store import EmbeddedDataset
 
-SCALE = "Cividis"  # readable with every kind of colour vision, and in grey
-# Okabe and Ito's colours, which stay apart for colour-blind people; then their darker shades.
-COLORS = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9",
-    "#8A7500", "#003F63", "#8C3D00", "#00573F", "#7A4565", "#3F6F8A",
-)  # fmt: skip
-OTHER = "#B8BCC2"
 MAP_LIMIT = 50_000
 """Points drawn at the most; above it a random sample, which keeps the density."""
-UNCERTAINTY = "uncertainty"
-
-
-def map_rows(count: int, limit: int = MAP_LIMIT) -> np.ndarray:
-    """The rows to draw of ``count`` images: all, or a reproducible random sample of ``limit``. Sorted int32."""
-    if count <= limit:
-        return np.arange(count, dtype=np.int32)
-    return np.sort(np.random.default_rng(0).choice(count, limit, replace=False)).astype(np.int32)
 
 
 def umap_map(
@@ -47,7 +30,7 @@ def umap_map(
         selected: (s,) int rows to show at full strength while the others fade; None for no selection.
         height: pixels.
     """
-    rows = map_rows(len(dataset)) if rows is None else rows.astype(np.int32)
+    rows = map_rows(len(dataset), MAP_LIMIT) if rows is None else rows.astype(np.int32)
     if color_by == UNCERTAINTY and not dataset.has_uncertainty:
         color_by = "label"
     marker, legend = _colors(dataset, rows, color_by)
@@ -107,24 +90,17 @@ def _colors(
     dataset: EmbeddedDataset, rows: np.ndarray, color_by: str
 ) -> tuple[dict[str, object], list[tuple[str, str]]]:
     """Marker settings, and the legend's entries for a column of words."""
+    made = coloring(dataset, color_by)
+    values = made.values[rows]
+    if made.legend:
+        palette = [color for _, color in made.legend]
+        return {"color": [palette[int(value)] for value in values]}, [
+            (_escape(name, 28), color) for name, color in made.legend
+        ]
     if color_by == UNCERTAINTY:
-        bar = _bar("uncertainty", [0, 50, 100], ["certain", "typical", "uncertain"])
-        values = dataset.percentiles[rows]
+        bar = _bar("uncertainty", [value for value, _ in made.ticks], [word for _, word in made.ticks])
         return {"color": values, "colorscale": SCALE, "cmin": 0, "cmax": 100, "colorbar": bar}, []
-    column = dataset.images[color_by]
-    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-        with np.errstate(over="ignore"):  # beyond float32 is off the scale, whatever its value
-            values = column.iloc[rows].to_numpy(np.float32)
-        return {"color": values, "colorscale": SCALE, "colorbar": _bar(_escape(color_by, 28), None, None)}, []
-    names = np.array(["(none)" if pd.isna(value) else str(value) for value in column], dtype=object)
-    # Ranked over all images, drawn or not: a filter must not give a label another colour.
-    ranked = [name for name, _ in Counter(names).most_common()]
-    shown = ranked if len(ranked) <= len(COLORS) else ranked[: len(COLORS) - 1]
-    palette = dict(zip(shown, COLORS, strict=False))
-    legend = [(_escape(name, 28), color) for name, color in palette.items()]
-    if len(ranked) > len(shown):
-        legend.append((f"{len(ranked) - len(shown)} others", OTHER))
-    return {"color": [palette.get(name, OTHER) for name in names[rows]]}, legend
+    return {"color": values, "colorscale": SCALE, "colorbar": _bar(_escape(color_by, 28), None, None)}, []
 
 
 def _bar(title: str, values: list[float] | None, words: list[str] | None) -> dict[str, object]:

@@ -14,12 +14,9 @@ import plotly.graph_objects as go
 import pytest
 
 from pvu.analysis import KEEPS, Evaluation, evaluate, recall_by_kept
+from pvu.coloring import COLORS, OTHER
 from pvu.figures import (
-    COLORS,
-    MAP_LIMIT,
-    OTHER,
     kept_figure,
-    map_rows,
     risk_coverage_figure,
     umap_map,
     uncertainty_histogram,
@@ -76,7 +73,7 @@ def test_one_trace_of_float32_with_integer_rows(dataset: EmbeddedDataset) -> Non
     assert figure.data[0].customdata.tolist() == list(range(12))
     assert (decoded(trace["x"]) == dataset.coords[:, 0]).all()
     assert (decoded(trace["y"]) == dataset.coords[:, 1]).all()
-    assert (decoded(trace["marker"]["color"]) == dataset.percentiles).all()
+    assert np.abs(decoded(trace["marker"]["color"]) - dataset.percentiles).max() <= 0.25
 
 
 def test_chosen_rows_keep_their_numbers(dataset: EmbeddedDataset) -> None:
@@ -144,7 +141,7 @@ def test_numbers_are_a_scale(dataset: EmbeddedDataset, values: list[Any]) -> Non
         ([True] * 7 + [False] * 5, ["True", "False"]),
         ([True] * 7 + [False] * 4 + [None], ["True", "False", "(none)"]),
         ([None] * 12, ["(none)"]),
-        ([float("nan")] * 4 + ["1", "1", "1", "2", "2", "7", "7", "7"], ["(none)", "1", "7", "2"]),
+        ([float("nan")] * 4 + ["1", "1", "1", "2", "2", "7", "7", "7"], ["1", "7", "2", "(none)"]),
     ],
 )
 def test_words_and_booleans_are_a_legend_with_the_most_frequent_first(
@@ -203,24 +200,6 @@ def test_a_map_without_head_and_labels(make_photos: Any) -> None:
     figure = umap_map(dataset)
     assert list(legend(figure)) == ["(none)"]
     assert figure.data[0].text[0] == "no label"
-
-
-def test_up_to_the_limit_all_rows_are_drawn() -> None:
-    assert map_rows(5).tolist() == [0, 1, 2, 3, 4]
-    assert len(map_rows(MAP_LIMIT)) == MAP_LIMIT
-    assert map_rows(0).tolist() == []
-
-
-def test_above_the_limit_a_sample_keeps_the_density_and_is_the_same_each_time() -> None:
-    count = 4 * MAP_LIMIT
-    rows = map_rows(count)
-    assert rows.dtype == np.int32
-    assert len(rows) == MAP_LIMIT
-    assert (np.diff(rows) > 0).all()  # sorted, none twice
-    assert (rows == map_rows(count)).all()
-    # Rows are sorted by path, so a tenth of the rows is a part of the map: each keeps a quarter of its points.
-    tenths, _ = np.histogram(rows, bins=10, range=(0, count))
-    assert tenths == pytest.approx(MAP_LIMIT / 10, rel=0.05)
 
 
 def test_the_histogram_counts_every_image(dataset: EmbeddedDataset) -> None:

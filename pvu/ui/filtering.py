@@ -35,10 +35,16 @@ def map_filter(dataset: EmbeddedDataset) -> np.ndarray:
         )
         if (low, high) != (0, 100):
             shown = shown & (dataset.percentiles >= low) & (dataset.percentiles <= high)
-    cluster = st.session_state.get(CLUSTER)
-    if cluster is not None and cluster[0] == dataset.version:
-        shown = shown & (dataset.clusters.assignment == cluster[1])
+    cluster = chosen_cluster(dataset)
+    if cluster is not None:
+        shown = shown & (dataset.clusters.assignment == cluster)
     return shown
+
+
+def chosen_cluster(dataset: EmbeddedDataset) -> int | None:
+    """The cluster that the map is narrowed to."""
+    version, cluster = st.session_state.get(CLUSTER, (None, None))
+    return cluster if version == dataset.version else None
 
 
 @st.cache_data(max_entries=32, show_spinner=False)

@@ -14,7 +14,7 @@ import numpy as np
 import plotly.colors
 import streamlit as st
 
-from pvu.figures import SCALE
+from pvu.coloring import SCALE
 from pvu.store import EmbeddedDataset
 from pvu.ui.serving import address
 
@@ -78,8 +78,8 @@ class GalleryEvent:
 _component = st.components.v2.component(
     "pvu_gallery",
     html='<div class="gallery"></div>',
-    css=(_HERE / "gallery.css").read_text(),
-    js=(_HERE / "gallery.js").read_text(),
+    css=(_HERE / "gallery.css").read_text(encoding="utf-8"),
+    js=(_HERE / "gallery.js").read_text(encoding="utf-8"),
 )
 
 
@@ -114,8 +114,8 @@ def picking_gallery(
 ) -> GalleryEvent:
     """As :func:`gallery`, with a box to tick on each image, and keys.
 
-    Arrows move from image to image, the space bar ticks, Enter is a click. Ticks outlive pages of the gallery and of the
-    app until :func:`unpick`. No key press is lost, however quickly they come.
+    Arrows move from image to image, the space bar ticks, Enter is a click. Ticks outlive pages of the gallery and of
+    the app until :func:`unpick`. No key press is lost, however quickly they come.
 
     Args:
         keys: what other keys do, as {"k": "keep", ...}; they come back as ``pressed``. They work anywhere on the page
@@ -125,9 +125,6 @@ def picking_gallery(
 
     def on_picked() -> None:
         state[_picked_key(key)] = [int(row) for row in state[key]["picked"]]
-
-    handled = state.get(f"handled:{key}", 0)
-    presses: list[dict[str, Any]] = []
 
     def on_pressed() -> None:
         # Before the script runs, so that this run's gallery tells the browser which presses have arrived.
@@ -168,7 +165,7 @@ def gallery_of(dataset: EmbeddedDataset, rows: np.ndarray, *, key: str, width: i
 
 
 def paged(rows: np.ndarray, *, key: str, size: int = 24) -> np.ndarray:
-    """The rows of one page, with page numbers where this is called: put the gallery above in a container made before."""
+    """The rows of one page, with page numbers where this is called: the gallery goes into a container made before."""
     pages = max(1, -(-len(rows) // size))
     page = st.pagination(pages, key=f"{key}_page") if pages > 1 else 1
     return rows[(page - 1) * size : page * size]

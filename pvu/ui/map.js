@@ -43,6 +43,7 @@ class PointMap {
     this.tip = root.querySelector(".tip");
     this.legend = root.querySelector(".legend");
     this.status = root.querySelector(".status");
+    this.outline = root.querySelector(".outline polygon");
     this.tool = "lasso";
     for (const button of root.querySelectorAll("button[data-tool]"))
       button.onclick = () => this.useTool(button.dataset.tool);
@@ -142,8 +143,8 @@ class PointMap {
     const axis = { visible: false, showgrid: false, zeroline: false };
     const layout = {
       margin: { l: 0, r: 0, t: 0, b: 0 }, height: data.height, xaxis: { ...axis }, yaxis: { ...axis }, hovermode: "closest",
-      hoverdistance: 12, dragmode: this.tool, showlegend: false, selections: [], newselection: { line: { color: "#1C2430", width: 1.5 } },
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", uirevision: data.version, selectionrevision: this.turn,
+      hoverdistance: 12, dragmode: this.dragmode, showlegend: false,
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", uirevision: data.version,
     };
     if (this.gd) for (const name of ["xaxis", "yaxis"]) layout[name].range = [...this.gd.layout[name].range]; // stay where the user has zoomed to
     const first = !this.gd;
@@ -209,19 +210,46 @@ class PointMap {
     this.gd.on("plotly_unhover", () => this.leave());
     this.gd.on("plotly_click", (event) => {
       const point = event.points.find((each) => each.curveNumber === 0);
-      if (point) this.send("clicked", this.shownRows[point.pointNumber]);
+      if (point && !this.drew) this.send("clicked", this.shownRows[point.pointNumber]);
     });
-    this.gd.on("plotly_selected", (event) => {
-      // Plotly says this of its own doings too; only what a hand has drawn holds a shape.
-      const shape = event?.lassoPoints ?? event?.range;
-      if (!shape) return;
-      this.leave();
-      const add = this.shift === true;
-      this.send("drawn", { kind: event.lassoPoints ? "lasso" : "box", x: [...shape.x], y: [...shape.y], add });
-    });
-    this.gd.on("plotly_deselect", () => this.clear());
-    this.chart.addEventListener("mousedown", (event) => (this.shift = event.shiftKey), true);
     this.chart.addEventListener("mouseleave", () => this.leave());
+    this.chart.addEventListener("pointerdown", (event) => this.startShape(event));
+  }
+
+  // Lasso and box are drawn here and tested on the server: Plotly's own tools test and redraw every point at each move of
+  // the hand, which takes seconds with 300,000 of them.
+  startShape(event) {
+    this.drew = false;
+    if (this.tool === "pan" || event.button !== 0 || !this.gd) return;
+    const box = this.chart.getBoundingClientRect();
+    const at = (each) => [each.clientX - box.left, each.clientY - box.top];
+    const start = at(event);
+    this.trail = [start];
+    const move = (each) => {
+      const here = at(each), last = this.trail[this.trail.length - 1];
+      if (Math.hypot(here[0] - last[0], here[1] - last[1]) < 3) return;
+      this.leave();
+      if (this.tool === "lasso") this.trail.push(here);
+      else this.trail = [start, [here[0], start[1]], here, [start[0], here[1]]];
+      this.outline.setAttribute("points", this.trail.map((point) => point.join(",")).join(" "));
+    };
+    const stop = (each) => {
+      for (const [name, listener] of listeners) window.removeEventListener(name, listener);
+      this.outline.setAttribute("points", "");
+      if (each.type === "pointerup") this.endShape(each.shiftKey || event.shiftKey);
+    };
+    const escape = (each) => each.key === "Escape" && stop(each);
+    const listeners = [["pointermove", move], ["pointerup", stop], ["pointercancel", stop], ["keydown", escape]];
+    for (const [name, listener] of listeners) window.addEventListener(name, listener);
+  }
+
+  endShape(add) {
+    const { xaxis, yaxis } = this.gd._fullLayout;
+    const trail = this.tool === "lasso" ? this.trail : [this.trail[0], this.trail[2]];
+    if (this.trail.length < 3) return; // a click: Plotly tells of it
+    this.drew = true; // what follows is no click
+    const x = trail.map(([left]) => xaxis.p2d(left - xaxis._offset)), y = trail.map(([, top]) => yaxis.p2d(top - yaxis._offset));
+    this.send("drawn", { kind: this.tool === "lasso" ? "lasso" : "box", x, y, add });
   }
 
   async hover(point, event) {
@@ -256,7 +284,11 @@ class PointMap {
   useTool(tool) {
     this.tool = tool;
     this.showTool();
-    if (this.gd) window.Plotly.relayout(this.gd, { dragmode: tool });
+    if (this.gd) window.Plotly.relayout(this.gd, { dragmode: this.dragmode });
+  }
+
+  get dragmode() {
+    return this.tool === "pan" ? "pan" : false;
   }
 
   showTool() {
@@ -295,7 +327,7 @@ class PointMap {
     const doings = {
       "+": () => this.zoomIn(), "=": () => this.zoomIn(), "-": () => this.zoomOut(), 0: () => this.reset(), Escape: () => this.clear(),
       ArrowLeft: () => this.zoom(1, -0.15), ArrowRight: () => this.zoom(1, 0.15), ArrowUp: () => this.zoom(1, 0, 0.15), ArrowDown: () => this.zoom(1, 0, -0.15),
-      p: () => this.useTool("pan"), l: () => this.useTool("lasso"), b: () => this.useTool("select"),
+      p: () => this.useTool("pan"), l: () => this.useTool("lasso"), b: () => this.useTool("box"),
     };
     if (!(event.key in doings) || event.ctrlKey || event.metaKey) return;
     doings[event.key]();

@@ -66,7 +66,7 @@ def _picture(dataset: EmbeddedDataset, row: int) -> None:
     # The address holds a secret of this process and an integer; the path is escaped.
     st.html(
         f'<img src="{address(dataset)}/image/{row}" alt="{html.escape(path, quote=True)}" '
-        'style="width:100%; max-height:56vh; object-fit:contain; background:#f0f1f3; border-radius:10px; display:block">'
+        'style="width:100%; max-height:56vh; object-fit:contain; background:#f0f1f3; border-radius:10px">'
     )
 
 
@@ -74,7 +74,7 @@ def _facts(dataset: EmbeddedDataset, row: int) -> None:
     label = dataset.labels[row]
     image = dataset.images.iloc[row]
     st.subheader(plain(label if label is not None else image["path"].rsplit("/", 1)[-1]), anchor=False)
-    st.caption(f"{image['width']:,} × {image['height']:,} pixels · {_size(int(image['bytes']))}")
+    st.caption(f"{image['width']:,} x {image['height']:,} pixels · {_size(int(image['bytes']))}")
     st.code(str(dataset.image_path(row)), language=None, wrap_lines=True)
     if dataset.has_uncertainty:
         _uncertainty(dataset, row)
@@ -111,7 +111,7 @@ def _tags(dataset: EmbeddedDataset, row: int) -> None:
         TAGS,
         default=now,
         key=key,
-        help="Saved at once, beside the data set; the image itself is never touched. A press on the same tag takes it off.",
+        help="Saved at once, beside the data set; the image is never touched. The same tag again takes it off.",
     )
     if chosen == now:
         return

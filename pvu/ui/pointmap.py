@@ -12,36 +12,18 @@ import numpy as np
 import plotly.colors
 import streamlit as st
 
-from pvu.coloring import DRAWN_LIMIT, coloring, grid, map_rows
-from pvu.figures import SCALE
+from pvu.coloring import DRAWN_LIMIT, SCALE, coloring, grid, map_rows
 from pvu.selection import in_box, in_polygon
 from pvu.store import EmbeddedDataset
 from pvu.ui.serving import address, plotly_address
 
 _HERE = Path(__file__).parent
-_HTML = """
-<div class="pvu-map">
-  <div class="bar-top" role="toolbar" aria-label="Map tools">
-    <button type="button" data-tool="lasso" title="Draw around images to select them (l); with shift they are added">Lasso</button>
-    <button type="button" data-tool="select" title="Draw a box to select images (b); with shift they are added">Box</button>
-    <button type="button" data-tool="pan" title="Move the map (p)">Move</button><span class="gap"></span>
-    <button type="button" data-do="zoomIn" title="Closer (+), or the mouse wheel" aria-label="Closer">+</button>
-    <button type="button" data-do="zoomOut" title="Farther (-), or the mouse wheel" aria-label="Farther">−</button>
-    <button type="button" data-do="reset" title="The whole map (0)">Whole map</button>
-  </div>
-  <div class="chart" tabindex="0" role="application"
-    aria-label="Map of all images; similar images lie near each other. Arrow keys move it, plus and minus zoom."></div>
-  <div class="status">Loading the map …</div>
-  <div class="tip" hidden></div>
-  <div class="legend"></div>
-</div>
-"""
 # Not isolated: plotly.js puts its own style sheet into the page's head.
 _component = st.components.v2.component(
     "pvu_map",
-    html=_HTML,
-    css=(_HERE / "map.css").read_text(),
-    js=(_HERE / "map.js").read_text(),
+    html=(_HERE / "map.html").read_text(encoding="utf-8"),
+    css=(_HERE / "map.css").read_text(encoding="utf-8"),
+    js=(_HERE / "map.js").read_text(encoding="utf-8"),
     isolate_styles=False,
 )
 

@@ -1,8 +1,8 @@
 """Routes beside the app's pages: pictures, columns of the map and facts of open data sets, by integer row.
 
-Nothing here takes a path. A data set has an address from when a page shows it, with a secret that this process drew, and
-only that address leads to its pictures: neither another website nor another data set's page can guess it. No header
-allows other websites to read what is sent.
+Nothing here takes a path. A data set has an address from when a page shows it, with a secret that this process drew,
+and only that address leads to its pictures: neither another website nor another data set's page can guess it. No
+header allows other websites to read what is sent.
 """
 
 from __future__ import annotations
@@ -102,10 +102,6 @@ def _base() -> str:
     return f"/{path}" if path else ""
 
 
-def _thumb(dataset: EmbeddedDataset, row: int) -> bytes:
-    return dataset.thumbnail(row)
-
-
 def full_picture(dataset: EmbeddedDataset, row: int) -> bytes:
     """A JPEG of the original, at most FULL_SIZE pixels wide and high; the thumbnail if the original is out of reach."""
     path = dataset.image_path(row)
@@ -137,7 +133,7 @@ def _row_response(request: Request) -> Response:
     what = request.path_params["what"]
     if what == "about":
         return Response(json.dumps(about(served.dataset, row)), media_type="application/json", headers=_HEADERS)
-    picture = {"thumb": _thumb, "image": full_picture}.get(what)
+    picture = {"thumb": EmbeddedDataset.thumbnail, "image": full_picture}.get(what)
     return _nothing() if picture is None else _picture(picture(served.dataset, row))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 import plotly.io as pio
 
-from pvu.figures import COLORS
+from pvu.coloring import COLORS
 from pvu.metrics import oracle_risk_coverage, random_risk_coverage, risk_coverage
 from training.evaluation.results import ModelReport, ordered_names
 
