@@ -87,6 +87,15 @@ def make_demo(folder: Path | None = None) -> Path:
     return folder
 
 
+def photograph(label: str) -> Image.Image:
+    """One of the PHOTOGRAPHS as it lies in its package: RGB, full size.
+
+    Raises:
+        SourceError: if the package lacks it.
+    """
+    return open_rgb(read_bytes(_locate(PHOTOGRAPHS[label])))[0]
+
+
 def degradations() -> dict[str, Degrade]:
     """Name -> function of (RGB picture, strength in [0, 1], generator). The same strength is about equally bad."""
     return {"blur": _blur, "noise": _noise, "dimming": _dim, "occlusion": _occlude, "small crop": _small_crop}
@@ -127,17 +136,17 @@ def _build(folder: Path, photographs: dict[str, Path]) -> None:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _write_views(root: Path, label: str, photograph: Path) -> Iterator[dict[str, object]]:
-    picture, _ = open_rgb(read_bytes(photograph))
+def _write_views(root: Path, label: str, path: Path) -> Iterator[dict[str, object]]:
+    picture, _ = open_rgb(read_bytes(path))
     slug = label.replace(" ", "_")
     (root / slug).mkdir(parents=True)
     for number, (kind, step) in enumerate(_plan()):
         rng = _rng(label, number)
         # A third of a step keeps every strength in its own quarter, so that no two views of a kind are alike.
         strength = 0.0 if kind == "none" else round((step + 1 - rng.uniform(0, 1 / 3)) / STEPS, 3)
-        path = f"{slug}/{number:02d}_{kind.replace(' ', '_')}.jpg"
-        _view(picture, kind, strength, rng).save(root / path, "JPEG", quality=_QUALITY)
-        yield {"path": path, "label": label, "degradation": kind, "strength": strength}
+        name = f"{slug}/{number:02d}_{kind.replace(' ', '_')}.jpg"
+        _view(picture, kind, strength, rng).save(root / name, "JPEG", quality=_QUALITY)
+        yield {"path": name, "label": label, "degradation": kind, "strength": strength}
 
 
 def _plan() -> list[tuple[str, int]]:
