@@ -57,8 +57,7 @@ def _manifest_text(path: Path) -> str:
 
 def find_stores(source: Path | None = None, *, model: str | None = None) -> list[Path]:
     """Complete stores, newest first: all, or those of one source folder, or of one model."""
-    wanted = str(resolve_source(source)) if source is not None and source.exists() else source and str(source)
-    found: list[tuple[str, Path]] = []
+    found: list[tuple[str, Path, tuple[str, ...]]] = []
     for folder in stores_folder().glob("*.partial"):
         finish_commit(folder.with_suffix(""))
     for path in stores_folder().glob(f"*/{MANIFEST}"):
@@ -68,9 +67,17 @@ def find_stores(source: Path | None = None, *, model: str | None = None) -> list
             manifest = read_manifest(path.parent)
         except StoreError:
             continue  # another schema, or damaged: opening it by its path says so
-        if wanted in (None, manifest["source"]) and model in (None, manifest["model"]):
-            found.append((manifest["created"], path.parent))
-    return [path for _, path in sorted(found, reverse=True)]
+        if model in (None, manifest["model"]):
+            brought = manifest.get("brought", {}).get("embeddings", "")
+            found.append((manifest["created"], path.parent, (manifest["source"], brought)))
+    wanted = None if source is None else _recorded(source, {name for _, _, names in found for name in names})
+    return [path for _, path, names in sorted(found, reverse=True) if wanted is None or wanted in names]
+
+
+def _recorded(source: Path, known: set[str]) -> str:
+    """A source as manifests name it. One that they know needs no unpacking: embeddings that were brought cannot be."""
+    given = os.path.realpath(source)
+    return given if given in known or not source.exists() else str(resolve_source(source))
 
 
 def partial_path(path: Path) -> Path:

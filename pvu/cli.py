@@ -17,8 +17,10 @@ import typer
 from typer.exceptions import TyperException
 
 from pvu import __version__
+from pvu.bring_commands import bring
 from pvu.errors import Cancelled, PVUError
 from pvu.export_commands import export
+from pvu.fit_commands import fit
 from pvu.model_commands import export_onnx, import_checkpoint, list_models
 from pvu.paths import typed_path
 from pvu.terminal import (
@@ -290,10 +292,12 @@ def _evaluation(dataset: EmbeddedDataset) -> dict[str, Any]:
     }
 
 
+app.command()(bring)
 app.command("models")(list_models)
 app.command()(import_checkpoint)
 app.command()(export_onnx)
 app.command()(export)
+app.command()(fit)
 
 
 @app.command("app")

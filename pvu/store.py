@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 WARN_ABOVE = 80
 """Percentile from which a query is called uncertain: the paper's Pets experiment keeps the most certain 80 to 90 %."""
+BROUGHT = "brought embeddings"
+"""The model's name in the store of embeddings that somebody else has computed, see bring.py."""
 Query = int | np.integer | str | os.PathLike[str] | Image.Image | np.ndarray
 Queries = Query | list[Query] | tuple[Query, ...]
 
@@ -214,11 +216,21 @@ class EmbeddedDataset:
 
     def require_uncertainty(self) -> None:
         """Raises QueryError, with the way out, if the model has no head."""
+        if not self.has_uncertainty and not self.has_encoder:
+            raise QueryError(
+                f"The embeddings of {self.name} were brought without uncertainties, so nothing can be filtered by "
+                "uncertainty. Bring them again with a column named uncertainty, or let a model look at the images."
+            )
         if not self.has_uncertainty:
             raise QueryError(
                 f"The model {self.manifest['model']} has no uncertainty head, so nothing can be filtered by "
                 "uncertainty. Embed with the default model, or train a head for this one (see training/README.md)."
             )
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether new pictures can be embedded: not where the embeddings were brought."""
+        return self.manifest["model"] != BROUGHT
 
     def image_path(self, row: int) -> Path:
         """The original image file of a row."""
@@ -234,8 +246,13 @@ class EmbeddedDataset:
         """The model that made this store, loaded on first use.
 
         Raises:
-            StoreError: if the model of that name has other weights now.
+            StoreError: if the model of that name has other weights now, or the embeddings were brought.
         """
+        if not self.has_encoder:
+            raise StoreError(
+                f"The embeddings of {self.name} were brought, not made here, so no new picture can be compared with "
+                "them. Search with one of its own images."
+            )
         from pvu.models import load_model
 
         model = load_model(self.manifest["model"])

@@ -97,7 +97,7 @@ class Interruptible(contextlib.AbstractContextManager["Interruptible"]):
 
     def progress(self, progress: Progress) -> None:
         """Show where the run is, and note whether Ctrl-C may wait for the end of a batch."""
-        self._computing = progress.phase in ("images", "copy")
+        self._computing = progress.phase in ("images", "copy", "thumbnails")
         self._show(progress)
 
     def should_stop(self) -> bool:

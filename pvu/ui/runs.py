@@ -39,6 +39,16 @@ WORDS = {
         "Choose other images",
         "Stopping after this batch …",
     ),
+    "bring": Words(
+        {"check": 6, "unpack": 6, "scan": 4, "thumbnails": 50, "neighbors": 12, "map": 20, "save": 2},
+        lambda asked: f"**{plain(asked['name'] or Path(asked['embeddings']).stem)}**: embeddings of your own",
+        "Choose other files",
+        "Stopping after this batch …",
+    ),
+    "fit": Words(
+        {"model": 5, "read": 2, "probe": 8, "fit": 14, "folds": 66, "measure": 4, "save": 1},
+        lambda asked: f"A head for {plain(asked['model'])}, from the labels of **{plain(asked['name'])}**",
+    ),
     "copy": Words(
         {"copy": 100},
         lambda asked: f"{counted(len(asked['rows']), 'image')} to **{plain(asked['folder'])}**",
