@@ -73,8 +73,8 @@ def export_table(dataset: EmbeddedDataset, rows: np.ndarray | None = None) -> pd
 
     Returns:
         ``path`` (of the original, absolute), ``label``, ``uncertainty``, ``percentile`` (NaN without a head), perhaps
-        ``reference_percentile``, then ``tag`` and ``new_label`` (missing where nothing was decided), ``map_x``, ``map_y``,
-        and every other column of the store and of the user's own table.
+        ``reference_percentile``, then ``tag`` and ``new_label`` (missing where nothing was decided), ``map_x``,
+        ``map_y``, ``cluster`` (-1 for none), and every other column of the store and of the user's own table.
     """
     rows = np.arange(len(dataset)) if rows is None else np.asarray(rows)
     table = dataset.images.drop(columns=["thumb_offset", "thumb_bytes"]).iloc[rows].reset_index(drop=True)
@@ -90,12 +90,12 @@ def export_table(dataset: EmbeddedDataset, rows: np.ndarray | None = None) -> pd
         "new_label": pd.Series(tags.label[rows], dtype="string"),
         "map_x": dataset.coords[rows, 0],
         "map_y": dataset.coords[rows, 1],
+        "cluster": dataset.clusters.assignment[rows],
     }
     # A column of the user's own that is named as one of these keeps a name of its own.
     table = table.rename(columns={name: f"{name}_from_table" for name in known if name in table})
     table = table.assign(**known)
-    first = ["path", "label", "uncertainty", "percentile", *(name for name in known if name != "percentile")]
-    first = [name for name in first if name not in ("map_x", "map_y")] + ["map_x", "map_y"]
+    first = ["path", "label", "uncertainty", *known]
     return table[first + [column for column in table if column not in first]]
 
 

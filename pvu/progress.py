@@ -16,8 +16,14 @@ PHASES = {
     "images": "Computing embeddings and uncertainties",
     "neighbors": "Finding each image's neighbours",
     "map": "Drawing the map",
+    "read": "Reading the embeddings",
+    "probe": "Finding out which images are hard",
+    "fit": "Fitting the head",
+    "folds": "Measuring it on images it has not seen",
+    "measure": "Comparing",
     "save": "Saving",
     "copy": "Copying the images",
+    "report": "Writing the report",
 }
 
 

@@ -1,68 +1,58 @@
-"""One HTML page about a data set that opens anywhere: no server, no network, no other files."""
+"""One HTML page about a data set to send to a colleague: no server, no network, no other files.
+
+It holds thumbnails and paths within the folder, never the originals, nor where they lie unless that is asked for.
+However large the data set, the page stays below some 20 MB: galleries show a fixed number of images, the map a sample.
+"""
 
 from __future__ import annotations
 
-import base64
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 
-from pvu import __version__
+from pvu import __version__, analysis
+from pvu.coloring import DRAWN_LIMIT, map_rows
 from pvu.errors import PVUError
-from pvu.figures import umap_map, uncertainty_histogram
+from pvu.figures import MAP_LIMIT, kept_figure, risk_coverage_figure, umap_map, uncertainty_histogram
+from pvu.html import block, facts, figure, gallery, image, page, section
+from pvu.progress import Progress, ProgressCallback, counted
+from pvu.review import review
 from pvu.store import EmbeddedDataset
+from pvu.tags import FIX, TAGS, Tags
 
-SHOWN = 12
-"""Images in the galleries of the most certain and the most uncertain."""
+CERTAIN = 12
+"""Images in the gallery of the most certain."""
+UNCERTAIN = 36
+"""Images in the gallery of the most uncertain: these are what a colleague is to look at."""
+EXAMPLES = 8
+"""Images of each review list and of each tag."""
 RESULTS = 6
 KEEP = 0.9
 """The share of the gallery that the filtered retrieval searches."""
 _LISTED_FAILURES = 50
-
-_STYLE = """
-:root { color-scheme: light; --ink: #1c2430; --soft: #5a6575; --line: #dce1e8; --ground: #f3f5f8; --accent: #2c5282;
-        --gone: #b3261e; --new: #2f7d32; }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--ground); color: var(--ink);
-       font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 40px 24px 64px; }
-h1 { font-size: 2rem; line-height: 1.2; margin: 0 0 4px; overflow-wrap: anywhere; }
-h2 { font-size: 1.25rem; margin: 0 0 4px; }
-h3 { font-size: 1rem; margin: 0 0 12px; }
-p { margin: 0 0 16px; max-width: 72ch; }
-.soft { color: var(--soft); }
-section { background: white; border: 1px solid var(--line); border-radius: 10px; padding: 24px; margin-top: 24px; }
-.counts { display: flex; flex-wrap: wrap; gap: 12px 40px; margin: 20px 0 0; padding: 0; list-style: none; }
-.counts b { display: block; font-size: 1.6rem; line-height: 1.2; font-weight: 650; }
-.sides { display: grid; grid-template-columns: 1fr 1fr; gap: 32px; }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); gap: 12px; }
-figure { margin: 0; min-width: 0; }
-figure img { width: 100%; aspect-ratio: 1; object-fit: contain; background: var(--ground); border-radius: 6px;
-             border: 1px solid var(--line); display: block; }
-figcaption { font-size: .78rem; line-height: 1.35; margin-top: 4px; color: var(--soft); overflow-wrap: anywhere; }
-figcaption b { color: var(--ink); font-weight: 600; display: block; }
-.gone img { outline: 3px solid var(--gone); outline-offset: -1px; }
-.new img { outline: 3px solid var(--new); outline-offset: -1px; }
-.gone .mark { color: var(--gone); font-weight: 600; } .new .mark { color: var(--new); font-weight: 600; }
-.query { display: grid; grid-template-columns: 132px 1fr; gap: 20px; align-items: center; margin: 16px 0 24px; }
-.query p { margin: 0; }
-details { margin-top: 12px; } summary { cursor: pointer; color: var(--accent); }
-li { overflow-wrap: anywhere; }
-footer { margin-top: 32px; font-size: .85rem; color: var(--soft); }
-@media (max-width: 720px) { .sides { grid-template-columns: 1fr; } main { padding: 24px 12px; } }
-"""
+_LISTS = {
+    "ambiguous": "Ambiguous",
+    "mislabelled": "Likely mislabelled",
+    "duplicates": "Duplicates",
+    "outliers": "Outliers",
+}
 
 
-def write_report(dataset: EmbeddedDataset, path: str | os.PathLike[str]) -> Path:
-    """Write the page: the map, the most certain and most uncertain images, and one search with and without the filter.
+def write_report(
+    dataset: EmbeddedDataset,
+    path: str | os.PathLike[str],
+    *,
+    full_paths: bool = False,
+    progress: ProgressCallback | None = None,
+) -> Path:
+    """Write the page of :func:`report_html` to a file.
 
     Args:
-        dataset: any; without uncertainties the page shows the map alone and says what is missing.
         path: the .html file. It is complete or not there at all, whatever happens.
 
     Returns:
@@ -72,20 +62,10 @@ def write_report(dataset: EmbeddedDataset, path: str | os.PathLike[str]) -> Path
         PVUError: if the file cannot be written.
     """
     target = Path(path).expanduser().resolve()
-    sections = [_header(dataset), _map(dataset)]
-    if dataset.has_uncertainty:
-        sections += [_extremes(dataset), _retrieval(dataset)]
-    body = "\n".join(sections)
-    page = (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(dataset.name)}: which images are uncertain</title>\n<style>{_STYLE}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n<footer>Made with pvu {__version__}. The images in this page are thumbnails; "
-        "the originals stay where they are.</footer>\n</main>\n</body>\n</html>\n"
-    )
+    text = report_html(dataset, full_paths=full_paths, progress=progress)
     partial = target.with_name(target.name + ".partial")
     try:
-        partial.write_text(page, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         os.replace(partial, target)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -93,13 +73,41 @@ def write_report(dataset: EmbeddedDataset, path: str | os.PathLike[str]) -> Path
     return target
 
 
-def _header(dataset: EmbeddedDataset) -> str:
+def report_html(dataset: EmbeddedDataset, *, full_paths: bool = False, progress: ProgressCallback | None = None) -> str:
+    """The page: counts, the map, the most certain and most uncertain images, what labels say of the uncertainty, the
+    review lists, the tags, and one search with and without the filter.
+
+    Args:
+        dataset: any; without uncertainties or labels the page leaves out what needs them.
+        full_paths: say where the originals lie.
+        progress: gets a Progress of the phase "report" before every part; some seconds for 50,000 images.
+    """
+    parts: list[Callable[[EmbeddedDataset], str]] = [lambda each: _header(each, full_paths=full_paths), _map]
+    parts += [_extremes] if dataset.has_uncertainty else []
+    parts += [_evaluation] if analysis.why_not(dataset) is None else []
+    parts += [_review, _tags]
+    parts += [_retrieval] if dataset.has_uncertainty else []
+    written = []
+    for number, part in enumerate(parts):
+        if progress is not None:
+            progress(Progress("report", number, len(parts), unit="parts"))
+        written.append(part(dataset))
+    footer = (
+        f"<footer>Made with pvu {__version__}. The images in this page are thumbnails; the originals stay where they "
+        "are.</footer>"
+    )
+    return page(f"{dataset.name}: which images are uncertain", "\n".join([*written, footer]))
+
+
+def _header(dataset: EmbeddedDataset, *, full_paths: bool) -> str:
     labels = len({label for label in dataset.labels if label is not None})
     counts = [("images", len(dataset)), ("labels", labels), ("files left out", len(dataset.failed))]
     listed = "".join(f"<li><b>{count:,}</b>{name}</li>" for name, count in counts)
+    where = f" The originals: {escape(str(dataset.source))}." if full_paths else ""
     return (
         f'<header><h1>{escape(dataset.name)}</h1><p class="soft">Embedded with {escape(dataset.manifest["model"])} on '
-        f'{escape(dataset.manifest["created"][:10])}.</p><ul class="counts">{listed}</ul>{_failures(dataset)}</header>'
+        f'{escape(dataset.manifest["created"][:10])}.{where}</p><ul class="counts">{listed}</ul>{_failures(dataset)}'
+        "</header>"
     )
 
 
@@ -114,42 +122,91 @@ def _failures(dataset: EmbeddedDataset) -> str:
 
 
 def _map(dataset: EmbeddedDataset) -> str:
+    drawn = map_rows(len(dataset), DRAWN_LIMIT)
+    chart = umap_map(dataset, rows=drawn)
+    if len(drawn) > MAP_LIMIT:  # a text a point would be most of the page
+        chart.data[0].text = None
+        chart.data[0].hovertemplate = "at least as uncertain as %{marker.color:.0f} %<extra></extra>"
+        chart.data[0].hoverinfo = None if dataset.has_uncertainty else "skip"
+    sample = f" Drawn are {len(drawn):,} of {len(dataset):,} images, evenly." if len(drawn) < len(dataset) else ""
     if not dataset.has_uncertainty:
         model = escape(dataset.manifest["model"])
         text = f"Images that look alike lie together. {model} has no uncertainty head, so no uncertainties are shown."
-        return _section("The map", text, _figure(umap_map(dataset), first=True))
+        return section("The map", text + sample, figure(chart, first=True))
     text = (
         "Images that look alike lie together. The colour is the uncertainty: how hard it is to tell what the image "
         "shows. Blurred, dark, cropped, covered and ambiguous pictures are uncertain. It does not say that a picture "
         "is unfamiliar: a clear photograph of something new can be certain."
     )
-    spread = f"<h3>How uncertainty is spread</h3>{_figure(uncertainty_histogram(dataset))}"
-    return _section("The map", text, _figure(umap_map(dataset), first=True) + spread)
-
-
-def _figure(figure: go.Figure, *, first: bool = False) -> str:
-    """The figure's HTML; the first one on the page brings plotly.js for all."""
-    html: str = figure.to_html(
-        full_html=False,
-        include_plotlyjs=first,
-        default_width="100%",
-        config={"displaylogo": False, "responsive": True, "displayModeBar": first},
-    )
-    return html
+    spread = f"<h3>How uncertainty is spread</h3>{figure(uncertainty_histogram(dataset))}"
+    return section("The map", text + sample, figure(chart, first=True) + spread)
 
 
 def _extremes(dataset: EmbeddedDataset) -> str:
     order = np.argsort(dataset.uncertainty, kind="stable")
-    sides = [("The most certain", order[:SHOWN]), ("The most uncertain", order[::-1][:SHOWN])]
-    columns = [f"<div><h3>{title}</h3>{_gallery(dataset, rows)}</div>" for title, rows in sides]
+    content = block("The most uncertain", "", gallery(dataset, order[::-1][:UNCERTAIN]))
+    content += block("The most certain", "", gallery(dataset, order[:CERTAIN]))
     text = "Under each image its label, and the share of this data set that is at most as uncertain."
-    return _section("The two ends", text, f'<div class="sides">{"".join(columns)}</div>')
+    return section("The two ends", text, f'<div class="stack">{content}</div>')
+
+
+def _evaluation(dataset: EmbeddedDataset) -> str:
+    result = analysis.evaluate(dataset)
+    parts: tuple[analysis.Part, ...] = ("gallery", "queries", "both")
+    recalls: dict[str, np.ndarray] = {part: analysis.recall_by_kept(dataset, part) for part in parts}
+    numbers = facts(
+        [
+            ("Images whose most similar image has their label (Recall@1)", _number(result.recall_at_1)),
+            ("How well the uncertainty tells right from wrong (R-AUROC; 0.5 knows nothing)", _number(result.r_auroc)),
+            ("The same for the similarity to the most similar image", _number(result.similarity_r_auroc)),
+        ]
+    )
+    risk = block("Wrong answers by the share answered", "", figure(risk_coverage_figure(result)))
+    kept = block("Right answers by the share kept", "", figure(kept_figure(np.array(analysis.KEEPS), recalls)))
+    text = (
+        f"Each of {result.images:,} images with one of {result.labels:,} labels is a query: does its most similar "
+        "other image have its label? A good uncertainty is high where the answer is wrong."
+    )
+    return section("What the labels say", text, f'{numbers}<div class="sides">{risk}{kept}</div>')
+
+
+def _number(value: float) -> str:
+    return "not defined, all answers are right" if math.isnan(value) else f"{value:.3f}"
+
+
+def _review(dataset: EmbeddedDataset) -> str:
+    blocks = []
+    for name, found in review(dataset).lists.items():
+        title = f"{_LISTS.get(name, escape(name))}: {counted(len(found.rows), 'image')}"
+        text = found.missing or found.sentence
+        if name == "ambiguous":  # the two ends have shown them
+            blocks.append(block(title, escape(text), ""))
+        else:
+            blocks.append(block(title, escape(text), gallery(dataset, found.rows[:EXAMPLES], found.text)))
+    text = f"Four reasons to look again. The first {EXAMPLES} of each list, with why they are on it."
+    return section("To review", text, f'<div class="stack">{"".join(blocks)}</div>')
+
+
+def _tags(dataset: EmbeddedDataset) -> str:
+    values = Tags.of(dataset).values
+    blocks = []
+    for tag in TAGS:
+        rows = np.flatnonzero(values.tag == tag)
+        if len(rows) == 0:
+            continue
+        labels = values.label[rows]
+        notes = [f"new label: {label}" if tag == FIX else "" for label in labels[:EXAMPLES]]
+        examples = gallery(dataset, rows[:EXAMPLES], notes.__getitem__)
+        blocks.append(block(f"{tag.capitalize()}: {counted(len(rows), 'image')}", "", examples))
+    if not blocks:
+        return ""
+    return section("Tags", "What was decided about images.", f'<div class="stack">{"".join(blocks)}</div>')
 
 
 def _retrieval(dataset: EmbeddedDataset) -> str:
     query = choose_query(dataset)
     if query is None:
-        return _section("A search", "No search of this data set is changed by hiding its most uncertain images.", "")
+        return section("A search", "No search of this data set is changed by hiding its most uncertain images.", "")
     everything = dataset.search(query, RESULTS)
     filtered = dataset.search(query, RESULTS, max_uncertainty=dataset.threshold(KEEP))
     hidden = f"{100 * (1 - KEEP):.0f} %"
@@ -158,7 +215,7 @@ def _retrieval(dataset: EmbeddedDataset) -> str:
     label = dataset.labels[query]
     asked = f"<b>{escape(str(label))}</b>. " if label is not None else ""
     content = (
-        f'<div class="query">{_image(dataset, query, "")}<p>The query: {asked}More certain than '
+        f'<div class="query">{image(dataset, query, "")}<p>The query: {asked}More certain than '
         f"{100 - dataset.percentiles[query]:.0f} % of the data set.</p></div>"
         f'<div class="sides"><div><h3>All images{_precision(dataset, query, everything)}</h3>{left}</div>'
         f"<div><h3>Without the most uncertain {hidden}{_precision(dataset, query, filtered)}</h3>{right}</div></div>"
@@ -167,7 +224,7 @@ def _retrieval(dataset: EmbeddedDataset) -> str:
         f"The {RESULTS} images most similar to a query, among all images and without the most uncertain {hidden}. "
         "The query was picked because the filter makes the largest difference for it; for most it changes less."
     )
-    return _section("A search, with and without the uncertain images", text, content)
+    return section("A search, with and without the uncertain images", text, content)
 
 
 def choose_query(dataset: EmbeddedDataset) -> int | None:
@@ -212,29 +269,5 @@ def _results(dataset: EmbeddedDataset, results: pd.DataFrame, others: set[int], 
         note = f"similarity {result.similarity:.2f}"
         if missing:
             note += f'<br><span class="mark">{mark}</span>'
-        images.append(_image(dataset, result.row, note, name if missing else ""))
+        images.append(image(dataset, result.row, note, name if missing else ""))
     return f'<div class="gallery">{"".join(images)}</div>'
-
-
-def _gallery(dataset: EmbeddedDataset, rows: Sequence[int] | np.ndarray) -> str:
-    return f'<div class="gallery">{"".join(_image(dataset, int(row), "") for row in rows)}</div>'
-
-
-def _image(dataset: EmbeddedDataset, row: int, note: str, css_class: str = "") -> str:
-    """One image with its label and percentile. ``note`` is HTML already, everything else is escaped here."""
-    data = base64.b64encode(dataset.thumbnail(row)).decode()
-    path = escape(str(dataset.images["path"].iloc[row]))
-    label = dataset.labels[row]
-    lines = [
-        "" if label is None else f"<b>{escape(str(label))}</b>",
-        f"uncertainty {dataset.percentiles[row]:.0f}&nbsp;%",
-    ]
-    caption = "".join([*lines, f"<br>{note}" if note else ""])
-    return (
-        f'<figure class="{css_class}" title="{path}"><img src="data:image/jpeg;base64,{data}" alt="{path}">'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
-
-
-def _section(title: str, text: str, content: str) -> str:
-    return f'<section><h2>{title}</h2><p class="soft">{text}</p>{content}</section>'

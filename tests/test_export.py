@@ -73,9 +73,9 @@ def test_an_unknown_choice_names_the_others(dataset: EmbeddedDataset) -> None:
 def test_the_table_has_the_rows_in_the_order_asked_for(dataset: EmbeddedDataset, photos: Path) -> None:
     rows = np.array([7, 2, 5])
     table = export_table(dataset, rows)
-    assert list(table.columns)[:8] == [
+    assert list(table.columns)[:9] == [
         *("path", "label", "uncertainty", "percentile"),
-        *("tag", "new_label", "map_x", "map_y"),
+        *("tag", "new_label", "map_x", "map_y", "cluster"),
     ]
     assert table["path"].tolist() == [str(photos / dataset.images["path"][row]) for row in rows]
     assert all(Path(path).is_file() for path in table["path"])
@@ -87,6 +87,7 @@ def test_the_table_has_the_rows_in_the_order_asked_for(dataset: EmbeddedDataset,
     ranks = [100 * np.mean(dataset.uncertainty <= dataset.uncertainty[row]) for row in rows]
     np.testing.assert_allclose(table["percentile"], ranks, rtol=1e-6)
     np.testing.assert_array_equal(table[["map_x", "map_y"]], dataset.coords[rows])
+    np.testing.assert_array_equal(table["cluster"], dataset.clusters.assignment[rows])
     assert not {"thumb_offset", "thumb_bytes"} & set(table)
     assert {"width", "height", "bytes", "content_hash"} <= set(table)
 

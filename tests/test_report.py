@@ -10,8 +10,11 @@ import pytest
 
 from pvu.errors import PVUError
 from pvu.pipeline import embed
-from pvu.report import KEEP, RESULTS, choose_query, write_report
+from pvu.progress import Progress
+from pvu.report import EXAMPLES, KEEP, RESULTS, choose_query, report_html, write_report
+from pvu.review import review
 from pvu.store import EmbeddedDataset
+from pvu.tags import Tags
 from tests.fakes import FakeEncoder, write_pictures
 
 pytestmark = pytest.mark.usefixtures("quick_map")
@@ -31,7 +34,7 @@ def test_one_file_with_everything_in_it(tmp_path: Path) -> None:
     assert "<b>2</b>labels" in page
     assert "<b>1</b>files left out" in page
     assert "broken.png: " in page
-    assert page.count('class="plotly-graph-div"') == 2
+    assert page.count('class="plotly-graph-div"') == 4  # map, histogram, and with labels two curves
     sources = re.findall(r'<(?:img|script|link|iframe)[^>]*\b(?:src|href)="([^"]{0,40})', page)
     assert sources
     assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
@@ -108,3 +111,56 @@ def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     dataset = dataset_of(tmp_path / "pets")
     with pytest.raises(PVUError, match="cannot be written: No such file or directory"):
         write_report(dataset, tmp_path / "nowhere" / "report.html")
+
+
+def test_nothing_says_where_the_originals_lie_unless_asked(tmp_path: Path) -> None:
+    dataset = dataset_of(tmp_path / "pets")
+    page = report_html(dataset)
+    assert str(tmp_path) not in page
+    assert "cat/0.png" in page
+    assert f"The originals: {dataset.source}." in report_html(dataset, full_paths=True)
+
+
+def test_review_lists_and_tags_with_their_counts_and_examples(tmp_path: Path) -> None:
+    dataset = dataset_of(tmp_path / "pets")
+    page = report_html(dataset)
+    lists = review(dataset).lists
+    for name, title in (("ambiguous", "Ambiguous"), ("duplicates", "Duplicates"), ("outliers", "Outliers")):
+        count = len(lists[name].rows)
+        assert f"<h3>{title}: {count:,} image{'' if count == 1 else 's'}</h3>" in page
+    assert "What was decided" not in page
+    tags = Tags.of(dataset)
+    tags.set(range(EXAMPLES + 3), "drop")
+    tags.set(20, "fix label", NASTY)
+    tagged = report_html(dataset)
+    assert f"<h3>Drop: {EXAMPLES + 3} images</h3>" in tagged
+    assert "<h3>Fix label: 1 image</h3>" in tagged
+    assert "new label: &lt;script&gt;alert(1)&lt;/script&gt;" in tagged
+    assert NASTY not in tagged
+    assert tagged.count("<img") == page.count("<img") + EXAMPLES + 1
+
+
+def test_a_large_data_set_makes_no_large_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = dataset_of(tmp_path / "pets")
+    whole = report_html(dataset)
+    hover = '"cat\\u003cbr\\u003eat least as uncertain'  # a text a point, as Plotly writes it
+    assert hover in whole
+    monkeypatch.setattr("pvu.report.DRAWN_LIMIT", 10)
+    monkeypatch.setattr("pvu.report.MAP_LIMIT", 5)
+    page = report_html(dataset)
+    assert "Drawn are 10 of 24 images, evenly." in page
+    assert hover not in page
+    assert page.count("<img") == whole.count("<img") < 150
+
+
+def test_every_part_is_announced(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    report_html(dataset_of(tmp_path / "pets"), progress=seen.append)
+    assert [(step.phase, step.done, step.total) for step in seen] == [("report", done, 7) for done in range(7)]
+
+
+def test_without_labels_there_are_no_curves(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "loose", [f"{number}.png" for number in range(12)])
+    page = report_html(embed(tmp_path / "loose", model=FakeEncoder(), workers=0))
+    assert "What the labels say" not in page
+    assert page.count('class="plotly-graph-div"') == 2
