@@ -31,3 +31,7 @@ class QueryError(PVUError):
 
 class Cancelled(PVUError):  # noqa: N818 (a decision, not an error)
     """The user cancelled a run. What was finished is kept."""
+
+
+class FitError(PVUError):
+    """No uncertainty head can be fitted, or the one that was is of no use."""

@@ -61,6 +61,7 @@ class Kind:
 KINDS = {
     "embed": Kind("pvu.work:embed_images", "finished images are kept, start again to go on"),
     "bring": Kind("pvu.bring:bring_job", "thumbnails that were done are kept, start again to go on"),
+    "fit": Kind("pvu.own_heads:fit_job", "nothing is kept of a head that is not finished, start again"),
     "copy": Kind("pvu.copying:run_copy", "finished images are in the new folder, start again to go on"),
 }
 DEMO = "demo"
