@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import html
-
 import numpy as np
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from pvu.errors import PVUError
 from pvu.store import EmbeddedDataset
 from pvu.tags import TAGS, Tags
 from pvu.ui.gallery import Card, gallery
+from pvu.ui.measures import review_of
 from pvu.ui.serving import address
 from pvu.ui.state import current_dataset, search_with, show_on_map
 from pvu.ui.text import plain
+from pvu.ui.why import large_picture, show_why
 
 _OPEN = "pvu_panel"
 SHOWN = 12
+LIST_NAMES = {
+    "ambiguous": "Ambiguous",
+    "mislabelled": "Likely mislabelled",
+    "duplicates": "Duplicate",
+    "outliers": "Outlier",
+}
 
 
 def open_image(row: int | None) -> None:
@@ -47,27 +54,46 @@ def _close() -> None:
     st.session_state.pop(_OPEN, None)
 
 
+def _show_again() -> None:
+    """Run the panel again; with the page behind it only where that is what is running."""
+    try:
+        st.rerun(scope="fragment")
+    except StreamlitAPIException:
+        st.rerun()
+
+
 def _panel(dataset: EmbeddedDataset) -> None:
     row = st.session_state.get(_OPEN)
     if row is None:
         return
     picture, facts = st.columns([3, 2], gap="medium")
-    with picture:
-        _picture(dataset, row)
     with facts:
         _facts(dataset, row)
+        why = _why_button(dataset)
+        _findings(dataset, row)
         _tags(dataset, row)
         _ways_on(row)
+    with picture:
+        if why:
+            show_why(dataset, row)
+        else:
+            large_picture(f"{address(dataset)}/image/{row}", alt=str(dataset.images["path"].iloc[row]))
     _neighbours(dataset, row)
 
 
-def _picture(dataset: EmbeddedDataset, row: int) -> None:
-    path = str(dataset.images["path"].iloc[row])
-    # The address holds a secret of this process and an integer; the path is escaped.
-    st.html(
-        f'<img src="{address(dataset)}/image/{row}" alt="{html.escape(path, quote=True)}" '
-        'style="width:100%; max-height:56vh; object-fit:contain; background:#f0f1f3; border-radius:10px">'
+def _why_button(dataset: EmbeddedDataset) -> bool:
+    if not dataset.has_uncertainty:
+        return False
+    return st.toggle(
+        "Why uncertain?",
+        key="panel_why",
+        help="Asks the model about parts of the picture: looked at alone, and covered. Takes a second or two.",
     )
+
+
+def _findings(dataset: EmbeddedDataset, row: int) -> None:
+    for finding in review_of(dataset.version, dataset).membership(row):
+        st.markdown(f":material/flag: **{LIST_NAMES[finding.name]}**: {plain(finding.text)}")
 
 
 def _facts(dataset: EmbeddedDataset, row: int) -> None:
@@ -95,7 +121,7 @@ def _uncertainty(dataset: EmbeddedDataset, row: int) -> None:
     reference = float(dataset.reference_percentile(u))
     if np.isfinite(reference):
         everywhere.metric(
-            "… among all kinds",
+            "Against the reference",
             f"{reference:.0f} %",
             help="The same among the pictures that the uncertainty head was measured on when it was made: the same "
             "yardstick for every data set.",
@@ -126,7 +152,7 @@ def _tags(dataset: EmbeddedDataset, row: int) -> None:
     except PVUError as error:
         st.error(plain(error))
         return
-    st.rerun(scope="fragment")
+    _show_again()
 
 
 def _new_label(dataset: EmbeddedDataset, tags: Tags, row: int) -> None:
@@ -141,7 +167,7 @@ def _new_label(dataset: EmbeddedDataset, tags: Tags, row: int) -> None:
     )
     if label:
         tags.set(row, "fix label", label)
-        st.rerun(scope="fragment")
+        _show_again()
 
 
 def _ways_on(row: int) -> None:
@@ -167,7 +193,7 @@ def _neighbours(dataset: EmbeddedDataset, row: int) -> None:
     clicked = gallery(dataset, cards, key="panel_neighbours", width=96)
     if clicked is not None:
         open_image(clicked)
-        st.rerun(scope="fragment")
+        _show_again()
 
 
 def _same(label: object, other: object) -> bool | None:

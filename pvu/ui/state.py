@@ -33,6 +33,8 @@ def open_store(path: Path) -> None:
     st.query_params[_PARAM] = path.name
     st.session_state.pop("query_row", None)  # a row of another data set is another image
     st.query_params.pop("query", None)
+    for key in ("pvu_panel", "pvu_last_image"):
+        st.session_state.pop(key, None)
 
 
 def close_store() -> None:
