@@ -17,7 +17,7 @@ from pvu.ui.text import plain
 
 _STORE = "pvu_store"
 _PARAM = "dataset"
-PAGES = {name: f"{name}.py" for name in ("dataset", "map", "retrieval", "review", "evaluation", "export")}
+PAGES = {name: f"{name}.py" for name in ("dataset", "map", "retrieval", "review", "evaluation", "training", "export")}
 """The pages' files, as seen from pages/navigation.py."""
 
 

@@ -1,0 +1,153 @@
+"""Fit an uncertainty head for the open data set's model from its labels, see how good it is, and decide."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pvu.errors import PVUError
+from pvu.fitting import usable_rows, why_not_fit
+from pvu.head_card import headline
+from pvu.jobs import Job, Status
+from pvu.own_heads import Candidate, candidate_of, discard, own_head_facts, use
+from pvu.progress import counted
+from pvu.registry import own_head_path
+from pvu.store import EmbeddedDataset
+from pvu.ui.head_result import show_curve, show_downloads, show_numbers, show_verdict
+from pvu.ui.runs import show_run, start, watched_job
+from pvu.ui.state import PAGES, open_store, require_dataset
+from pvu.ui.text import plain
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def reason_of(version: str, _dataset: EmbeddedDataset) -> str | None:
+    del version  # the key
+    return why_not_fit(_dataset)
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def labelled(version: str, _dataset: EmbeddedDataset) -> int:
+    del version  # the key
+    return len(usable_rows(_dataset.labels))
+
+
+def main() -> None:
+    st.title("Train a head")
+    dataset = require_dataset("how to give a model without uncertainties a head, learned from your labels")
+    explain(dataset)
+    reason = reason_of(dataset.version, dataset)
+    if reason is not None:
+        st.info(plain(reason), icon=":material/label:")
+        st.page_link(PAGES["dataset"], label="Choose other images, or the demo", icon=":material/folder_open:")
+        return
+    job, candidate = job_of(dataset), candidate_of(dataset)
+    if job is not None:
+        show_run(job, finished, show_curve)
+    elif candidate is not None:
+        decide(dataset, candidate)
+    else:
+        begin(dataset)
+
+
+def explain(dataset: EmbeddedDataset) -> None:
+    st.markdown(
+        "A **head** is a small network on top of the model: from an image's embedding it says how hard the image is to "
+        "tell. The model itself is not changed, and no image is read again. What is hard, it learns from your labels."
+    )
+    with st.expander("What is done, step by step", icon=":material/school:"):
+        st.markdown(
+            "1. A simple classifier looks at the embeddings of four fifths of the labelled images and guesses the "
+            "labels of the rest; in turn, until every image was guessed without having been seen. Where it is wrong "
+            "or in doubt, the image is hard.\n"
+            "2. The head is shown pairs of images and learns which of the two is the harder one (the ranking loss of "
+            "[the paper](https://arxiv.org/abs/2402.16569)).\n"
+            "3. It is measured before anybody uses it: five more heads, each fitted without a fifth of the images, "
+            "judge the images that they have not seen.\n"
+            "4. You see the numbers, and decide. Used, the head serves every data set of this model: "
+            f"{plain(dataset.manifest['model'])}."
+        )
+
+
+def job_of(dataset: EmbeddedDataset) -> Job | None:
+    """The fit that is watched, if it is of this data set; of another one only a word."""
+    job = watched_job("fit")
+    if job is None or job.arguments["store"] == str(dataset.path):
+        return job
+    if job.status().active:
+        st.caption(f"A head for {plain(job.arguments['name'])} is being fitted. Open that data set to watch it.")
+    return None
+
+
+def finished(status: Status) -> None:
+    del status  # what came out lies where candidate_of finds it
+    st.toast("The head is fitted and measured.", icon=":material/school:")
+
+
+def begin(dataset: EmbeddedDataset) -> None:
+    fitted = own_head_facts(dataset)
+    if fitted is not None:
+        st.info(f"In use: a head that was fitted here, on {plain(headline(fitted))}.", icon=":material/verified:")
+    elif dataset.has_uncertainty:
+        st.info(
+            f"{plain(dataset.manifest['model'])} has a head already. You can fit one to your labels all the same: both "
+            "are measured, and you choose.",
+            icon=":material/info:",
+        )
+    start_form(dataset)
+    if fitted is not None:
+        show_numbers(fitted)
+        own = own_head_path(dataset.manifest["model"])
+        show_downloads(own, own.with_suffix(".md"), fitted)
+        st.caption(
+            f"To go back to the model without it, delete {plain(own)}; data sets made without it stay as they are."
+        )
+
+
+def start_form(dataset: EmbeddedDataset) -> None:
+    button, settings, _ = st.columns([1, 1, 2], vertical_alignment="bottom")
+    with settings.popover("Settings", icon=":material/tune:", width="stretch"):
+        seed = st.number_input(
+            "Seed", 0, 9999, 0, key="fit_seed", help="Another one deals the images differently: do the numbers hold?"
+        )
+    count = counted(labelled(dataset.version, dataset), "labelled image")
+    if button.button(f"Fit a head on {count}", type="primary", icon=":material/school:", width="stretch", key="fit"):
+        model = dataset.manifest["model"]
+        start("fit", store=str(dataset.path), seed=int(seed), name=dataset.name, model=model)
+
+
+def decide(dataset: EmbeddedDataset, candidate: Candidate) -> None:
+    show_verdict(candidate.facts)
+    yes, no, _ = st.columns([1, 1, 2])
+    kind = "primary" if candidate.scores["head"].low > 0.5 else "secondary"
+    if yes.button(
+        "Use this head", type=kind, icon=":material/check:", width="stretch", key="use", help=what_use_does()
+    ):
+        put_to_use(dataset, candidate)
+    if no.button(
+        "Discard", icon=":material/delete:", width="stretch", key="discard", help="Forget it, and begin again."
+    ):
+        discard(candidate)
+        st.rerun()
+    show_numbers(candidate.facts)
+    show_downloads(candidate.head, candidate.card, candidate.facts)
+
+
+def what_use_does() -> str:
+    return (
+        "The model has this head from now on, and this data set gets its uncertainties at once, without encoding an "
+        "image. An earlier head of your own is kept as .bak; the data set as it is now stays in the list."
+    )
+
+
+def put_to_use(dataset: EmbeddedDataset, candidate: Candidate) -> None:
+    try:
+        with st.spinner("Giving every image its uncertainty …"):
+            made = use(dataset, candidate)
+    except PVUError as error:
+        st.error(plain(error), icon=":material/error:")
+        return
+    open_store(made.path)
+    st.toast("The head is in use: map, search, review and evaluation know uncertainties now.", icon=":material/check:")
+    st.rerun()
+
+
+main()
