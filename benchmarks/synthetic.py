@@ -124,7 +124,7 @@ def _duplicates(vectors: np.ndarray, rng: np.random.Generator) -> list[str]:
         if rng.random() < 0.5:
             hashes[row] = hashes[row - 1]
         else:
-            vectors[row] += np.float16(0.02) * rng.standard_normal(vectors.shape[1], np.float32).astype(np.float16)
+            vectors[row] += rng.normal(0, 0.02, size=(vectors.shape[1],)).astype(np.float16)
     return hashes
 
 
