@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from pvu.ui.history import tidy_history
 from pvu.ui.panel import image_panel
 from pvu.ui.state import PAGES, sidebar
 
@@ -17,6 +18,7 @@ page = st.navigation(
 )
 # Streamlit leaves a tenth of the screen empty on each side.
 st.html("<style>.stMainBlockContainer { padding: 2.5rem clamp(1rem, 3vw, 3rem) 4rem; }</style>")
+tidy_history()
 sidebar()
 page.run()
 image_panel()

@@ -2,80 +2,95 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import streamlit as st
 
-from pvu.analysis import KEEPS, why_not
+from pvu.analysis import KEEPS
 from pvu.figures import kept_figure
+from pvu.progress import counted
 from pvu.store import EmbeddedDataset
-from pvu.ui.comparison import comparison_cards, precision
+from pvu.ui.comparison import comparison_cards, precision, results_table
 from pvu.ui.gallery import gallery
-from pvu.ui.measures import kept_recalls
-from pvu.ui.querying import ChosenQuery, choose_query, show_query, show_uncertainty
-from pvu.ui.state import require_dataset, search_with
+from pvu.ui.linking import current_view, remember, set_page
+from pvu.ui.measures import evaluation_reason, kept_recalls, verdict
+from pvu.ui.narrowing import Narrowing, allowed_images, column_filter, uncertainty_filter
+from pvu.ui.panel import open_image
+from pvu.ui.querying import ChosenQuery, choose_query, show_query
+from pvu.ui.searching import find
+from pvu.ui.standing import known_risk, show_standing
+from pvu.ui.state import require_dataset
 from pvu.ui.text import plain
+from pvu.ui.view import RESULTS, View
 
 
 def main() -> None:
     st.title("Search by image")
     dataset = require_dataset("the images most similar to a picture, with and without the uncertain ones")
-    query = choose_query(dataset)
+    st.caption(plain(f"{dataset.name} · {counted(len(dataset), 'image')} · {dataset.manifest['model']}"))
+    before = current_view(dataset)
+    query = choose_query(dataset, before)
     if query is None:
+        remember(dataset, before)
         return
     picture, settings = st.columns([1, 4], gap="large")
     with picture:
         show_query(query)
     with settings:
-        label = query.label(dataset)
-        st.subheader(plain(label or query.name), anchor=False)
-        if label:
-            st.caption(plain(query.name))
-        show_uncertainty(dataset, query)
-        hide, k = controls(dataset)
-    compare(dataset, query, hide, k)
+        st.subheader(plain(query.title), anchor=False)
+        if query.title not in query.names:
+            st.caption(plain(", ".join(query.names)))
+        show_standing(dataset, query)
+        narrowing, view = controls(dataset, before)
+    if replace(view, page=1) != replace(before, page=1):
+        set_page(1)
+    compare(dataset, query, narrowing, view)
     if dataset.has_uncertainty:
-        whole_set(dataset, hide)
+        whole_set(dataset, narrowing)
 
 
-def controls(dataset: EmbeddedDataset) -> tuple[int, int]:
-    left, right = st.columns([2, 1], gap="medium")
-    hide = left.slider(
-        "Hide the most uncertain",
-        0,
-        90,
-        10,
-        5,
-        format="%d %%",
-        key="hide",
-        persist_state="session",
-        disabled=not dataset.has_uncertainty,
-        help="The share of this data set that is left out of the search on the right, the most uncertain first.",
-    )
-    k = right.slider(
-        "Results", 4, 48, 12, 4, key="k", persist_state="session", help="How many similar images to show on each side."
-    )
-    return hide if dataset.has_uncertainty else 0, k
-
-
-def compare(dataset: EmbeddedDataset, query: ChosenQuery, hide: int, k: int) -> None:
-    limit = dataset.threshold(1 - hide / 100) if dataset.has_uncertainty else None
-    everything = dataset.search(query.search_key, k)
-    filtered = dataset.search(query.search_key, k, max_uncertainty=limit)
-    label = query.label(dataset)
-    left_cards, right_cards = comparison_cards(everything, filtered, limit=limit, label=label)
-    left, right = st.columns(2, gap="large")
+def controls(dataset: EmbeddedDataset, before: View) -> tuple[Narrowing, View]:
+    """Every setting of the page but the results' page number."""
+    narrowing, view = uncertainty_filter(dataset, before)
+    left, middle, right = st.columns([3, 1, 1], gap="medium")
     with left:
-        heading("All images", everything, label)
-        first = gallery(dataset, left_cards, key="all", width=116)
-    with right:
-        heading(f"Without the most uncertain {hide} %", filtered, label)
-        second = gallery(dataset, right_cards, key="filtered", width=116)
-    removed = sum(card.tone == "removed" for card in left_cards)
-    st.caption(summary(dataset, removed, hide))
-    clicked = first if first is not None else second
-    if clicked is not None:
-        search_with(clicked)
+        view = column_filter(dataset, view)
+    similarity = middle.slider(
+        "Similarity at least",
+        0.0,
+        1.0,
+        step=0.01,
+        key="similarity",
+        help="The cosine to the query, for both sides; 1 is identical. Empty at 0: no limit.",
+    )
+    k = right.slider("Results", *RESULTS, step=4, key="k", help="How many similar images a page has on each side.")
+    return narrowing, replace(view, similarity=similarity, k=k)
+
+
+def compare(dataset: EmbeddedDataset, query: ChosenQuery, narrowing: Narrowing, view: View) -> None:
+    found = find(dataset, query, narrowing, view, allowed_images(dataset, view))
+    holder = st.container()
+    with st.container(horizontal_alignment="center"):
+        page = found.page_number()
+    view = replace(view, page=page)
+    remember(dataset, view)
+    shown = slice((page - 1) * view.k, page * view.k)
+    cards = comparison_cards(
+        found.everything, found.filtered, kept=narrowing.kept, label=query.label, mark=narrowing.mark, page=shown
+    )
+    with holder:
+        columns = st.columns(2, gap="large")
+        titles = ("All images" if not view.where else "All images that meet the conditions", narrowing.title)
+        for column, side, title, results, own in zip(
+            columns, ("all", "filtered"), titles, (found.everything, found.filtered), cards, strict=True
+        ):
+            with column:
+                heading(title, results[shown], query.label)
+                open_image(gallery(dataset, own, key=side, width=116))
+                download(dataset, results, side)
+    st.caption(found.summary(narrowing, sum(card.tone == "removed" for card in cards[0])))
 
 
 def heading(title: str, results: pd.DataFrame, label: str | None) -> None:
@@ -86,39 +101,28 @@ def heading(title: str, results: pd.DataFrame, label: str | None) -> None:
         st.markdown(text, help="The share of these results that have the query's label.")
 
 
-def summary(dataset: EmbeddedDataset, removed: int, hide: int) -> str:
-    numbers = "Under each image: similarity, then the share of this data set that is at most as uncertain."
-    if not dataset.has_uncertainty:
-        return f"{numbers} This model has no uncertainty head, so both sides are the same."
-    if hide == 0:
-        return f"{numbers} Nothing is hidden yet: move the slider."
-    if len(dataset) < 2:
-        return "There is no other image to compare with."
-    if removed == 0:
-        return f"{numbers} None of these results is among the most uncertain {hide} %, so both sides agree."
-    return f"{numbers} {removed} of the results on the left are hidden on the right; others moved up in their place."
-
-
-def verdict(recalls: dict[str, np.ndarray], hide: int) -> str:
-    """What the curve says at the slider's place (or the nearest one that was measured), in words."""
-    place = int(np.abs(np.array(KEEPS) - (1 - hide / 100)).argmin())
-    before = 100 * recalls["queries"][0]
-    if place == 0:
-        return f"With every image, the most similar one has the query's label in **{before:.1f} %** of the cases."
-    changes = ", ".join(
-        f"{part} **{100 * values[place]:.1f} %** ({100 * values[place] - before:+.1f})"
-        for part, values in recalls.items()
+def download(dataset: EmbeddedDataset, results: pd.DataFrame, side: str) -> None:
+    st.download_button(
+        f"Download {counted(len(results), 'result')} as CSV",
+        data=lambda: results_table(dataset, results, known_risk(dataset)).to_csv(index=False),
+        file_name=f"{dataset.name}-{side}.csv",
+        mime="text/csv",
+        icon=":material/download:",
+        key=f"download_{side}",
+        type="tertiary",
+        disabled=results.empty,
+        on_click="ignore",
+        help="All pages of this column: original paths, similarities, uncertainties, percentiles, risks, your columns.",
     )
-    left_out = 100 - 100 * KEEPS[place]
-    return f"Recall@1 is {before:.1f} % with every image. Without the most uncertain {left_out:.0f} %: {changes}."
 
 
-def whole_set(dataset: EmbeddedDataset, hide: int) -> None:
+def whole_set(dataset: EmbeddedDataset, narrowing: Narrowing) -> None:
     st.subheader("Does hiding help on the whole data set?", anchor=False)
-    reason = why_not(dataset)
+    reason = evaluation_reason(dataset.version, dataset)
     if reason is not None:
         st.info(plain(reason), icon=":material/label:")
         return
+    hide = 0.0 if narrowing.kept is None or narrowing.mark != "too uncertain" else 100 * (1 - narrowing.kept.mean())
     recalls = kept_recalls(dataset.version, dataset)
     st.markdown(verdict(recalls, hide))
     figure = kept_figure(np.array(KEEPS), recalls, marked=1 - hide / 100)

@@ -138,8 +138,7 @@ def set_selection(dataset: EmbeddedDataset, rows: np.ndarray) -> None:
 def search_with(row: int) -> None:
     """Take an image as the query and go to the retrieval page."""
     st.session_state["query_row"] = row
-    st.session_state.pop("query_upload", None)
-    st.switch_page(PAGES["retrieval"])
+    st.switch_page(PAGES["retrieval"], query_params=st.query_params.to_dict())  # emptied, it were a step of the browser
 
 
 def show_on_map(row: int) -> None:
