@@ -21,6 +21,9 @@ from pathlib import Path
 
 import pytest
 
+from pvu.jobs import DEMO
+from pvu.store import EmbeddedDataset
+
 try:
     import playwright.sync_api as playwright
 except ImportError:
@@ -199,6 +202,9 @@ class Tab:
         self.settle()
 
 
+NewTab = Callable[..., Tab]
+
+
 @pytest.fixture
 def new_tab(browser: playwright.Browser, shots: Path) -> Iterator[Callable[..., Tab]]:
     """Opens tabs, each a visitor of its own. At the end none may have seen an error or asked another machine."""
@@ -217,3 +223,42 @@ def new_tab(browser: playwright.Browser, shots: Path) -> Iterator[Callable[..., 
         tab.page.context.close()
     assert [error for tab in tabs for error in tab.errors] == []
     assert [address for tab in tabs for address in tab.strangers] == []
+
+
+def stores(server: Server, name: str) -> list[EmbeddedDataset]:
+    return [EmbeddedDataset(path.parent) for path in server.home.glob(f"stores/{name}-*/manifest.json")]
+
+
+@pytest.fixture(scope="session")
+def demo(server: Server, browser: playwright.Browser, shots: Path) -> EmbeddedDataset:
+    """The demo data set, made by its button: every other test begins where this ends."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    tab = Tab(context.new_page(), server.url, shots)
+    tab.watch()
+    tab.open()
+    assert tab.headings(1) == ["Which of your images are uncertain?"]
+    tab.shoot("1-empty")
+    tab.page.get_by_role("button", name="Try the demo").click()
+    bar = tab.page.locator("[data-testid=stProgress]")
+    bar.wait_for()
+    assert tab.headings(1) == ["Looking at your images"]
+    tab.see("images/s", seconds=120)
+    tab.shoot("2-running")
+    tab.see("The most certain and the most uncertain", seconds=200)
+    tab.settle()
+    tab.shoot("3-overview")
+    assert tab.headings(1) == [DEMO]
+    assert bar.count() == 0
+    context.close()
+    assert (tab.errors, tab.strangers) == ([], [])
+    (dataset,) = stores(server, DEMO)
+    return dataset
+
+
+@pytest.fixture
+def tab(server: Server, new_tab: NewTab) -> Tab:
+    return new_tab(server)
+
+
+def link(page: str, dataset: EmbeddedDataset, **params: object) -> str:
+    return f"{page}?dataset={dataset.path.name}" + "".join(f"&{name}={value}" for name, value in params.items())

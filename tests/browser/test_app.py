@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,90 +11,9 @@ from PIL import Image
 
 from pvu.analysis import evaluate
 from pvu.jobs import DEMO
-from pvu.selection import in_polygon
 from pvu.store import EmbeddedDataset
-from tests.browser.conftest import Server, Tab, playwright, serve
+from tests.browser.conftest import NewTab, Server, Tab, link, serve, stores
 from tests.fakes import write_pictures
-
-NewTab = Callable[..., Tab]
-
-
-def stores(server: Server, name: str) -> list[EmbeddedDataset]:
-    return [EmbeddedDataset(path.parent) for path in server.home.glob(f"stores/{name}-*/manifest.json")]
-
-
-@pytest.fixture(scope="session")
-def demo(server: Server, browser: playwright.Browser, shots: Path) -> EmbeddedDataset:
-    """The demo data set, made by its button: every other test begins where this ends."""
-    context = browser.new_context(viewport={"width": 1400, "height": 1000})
-    tab = Tab(context.new_page(), server.url, shots)
-    tab.watch()
-    tab.open()
-    assert tab.headings(1) == ["Which of your images are uncertain?"]
-    tab.shoot("1-empty")
-    tab.page.get_by_role("button", name="Try the demo").click()
-    bar = tab.page.locator("[data-testid=stProgress]")
-    bar.wait_for()
-    assert tab.headings(1) == ["Looking at your images"]
-    tab.see("images/s", seconds=120)
-    tab.shoot("2-running")
-    tab.see("The most certain and the most uncertain", seconds=200)
-    tab.settle()
-    tab.shoot("3-overview")
-    assert tab.headings(1) == [DEMO]
-    assert bar.count() == 0
-    context.close()
-    assert (tab.errors, tab.strangers) == ([], [])
-    (dataset,) = stores(server, DEMO)
-    return dataset
-
-
-@pytest.fixture
-def tab(server: Server, new_tab: NewTab) -> Tab:
-    return new_tab(server)
-
-
-def link(page: str, dataset: EmbeddedDataset, **params: object) -> str:
-    return f"{page}?dataset={dataset.path.name}" + "".join(f"&{name}={value}" for name, value in params.items())
-
-
-def plot(tab: Tab) -> dict[str, float]:
-    """Where the points of the map are drawn: x, y, width, height."""
-    area = tab.page.locator(".js-plotly-plot .nsewdrag").first
-    area.wait_for()
-    tab.settle()
-    box = area.bounding_box()
-    assert box is not None
-    return box
-
-
-def lasso(tab: Tab, share: float) -> None:
-    """Draw around the left share of the map with the mouse."""
-    box = plot(tab)
-    corners = [(0.01, 0.01), (share, 0.01), (share, 0.99), (0.01, 0.99), (0.01, 0.03)]
-    points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
-    tab.page.mouse.move(*points[0])
-    tab.page.mouse.down()
-    for point in points[1:]:
-        tab.page.mouse.move(*point, steps=8)
-    tab.page.mouse.up()
-    tab.page.get_by_role("button", name="Clear").wait_for()
-    tab.settle()
-
-
-def drawn_lasso(tab: Tab) -> np.ndarray:
-    """The lasso in the map's own coordinates, (V, 2), as Plotly keeps it."""
-    path = tab.page.evaluate("document.querySelector('.js-plotly-plot')._fullLayout.selections[0].path")
-    return np.array([[float(part) for part in point.split(",")] for point in re.findall(r"[-\d.e]+,[-\d.e]+", path)])
-
-
-def coloured_pixels(tab: Tab) -> int:
-    """How many pixels of the map are neither white nor grey."""
-    box = plot(tab)
-    clip = {**box, "width": box["width"] * 0.95}
-    tab.page.wait_for_timeout(500)
-    pixels = np.asarray(Image.open(io.BytesIO(tab.page.screenshot(clip=clip))).convert("RGB"), np.int16)
-    return int((pixels.max(axis=2) - pixels.min(axis=2) > 60).sum())
 
 
 def test_the_overview_shows_both_ends(tab: Tab, demo: EmbeddedDataset) -> None:
@@ -110,71 +27,6 @@ def test_the_overview_shows_both_ends(tab: Tab, demo: EmbeddedDataset) -> None:
     tab.page.reload()
     tab.see("The most certain and the most uncertain")
     assert tab.headings(1) == [DEMO]
-
-
-def test_the_map_is_drawn_and_a_lasso_selects_what_it_surrounds(tab: Tab, demo: EmbeddedDataset) -> None:
-    tab.open(link("map", demo))
-    assert tab.headings()[0] == f"All {len(demo)} images"
-    full = coloured_pixels(tab)
-    assert full > 1000
-    tab.shoot("4-map")
-    lasso(tab, 0.5)
-    corners = drawn_lasso(tab)
-    expected = int(in_polygon(demo.coords, corners[:, 0], corners[:, 1]).sum())
-    assert 0 < expected < len(demo)
-    assert tab.headings()[0] == f"{expected} selected"
-    assert coloured_pixels(tab) < full  # the others fade
-    tab.shoot("5-map-selected")
-
-    tab.page.locator("[data-testid=stSelectbox]").filter(has_text="Colour by").locator("input").click()
-    tab.page.get_by_role("option", name="degradation").click()
-    tab.see("small crop")
-    tab.settle()
-    assert tab.headings()[0] == f"{expected} selected"
-    tab.shoot("6-map-by-column")
-
-    tab.menu("Evaluation")
-    tab.see("Risk and coverage")
-    tab.menu("Map")
-    assert plot(tab)["width"] > 100
-    assert tab.headings()[0] == f"{expected} selected"
-
-    tab.page.get_by_role("button", name="Clear").click()
-    tab.settle()
-    assert tab.headings()[0] == f"All {len(demo)} images"
-    lasso(tab, 0.3)
-    corners = drawn_lasso(tab)
-    again = int(in_polygon(demo.coords, corners[:, 0], corners[:, 1]).sum())
-    assert tab.headings()[0] == f"{again} selected"
-
-
-def point(tab: Tab, row: int) -> tuple[float, float]:
-    """Where on the screen an image's point is."""
-    where = tab.page.evaluate(
-        """row => {
-            const chart = document.querySelector(".js-plotly-plot"), {xaxis, yaxis} = chart._fullLayout;
-            const trace = chart._fullData[0], {left, top} = chart.getBoundingClientRect();
-            const i = Array.from(trace.customdata).indexOf(row);
-            return [left + xaxis._offset + xaxis.l2p(trace.x[i]), top + yaxis._offset + yaxis.l2p(trace.y[i])];
-        }""",
-        row,
-    )
-    return where[0], where[1]
-
-
-def test_a_point_can_be_clicked(tab: Tab, demo: EmbeddedDataset) -> None:
-    tab.open(link("map", demo))
-    assert plot(tab)["width"] > 100
-    # The loneliest point: no other is drawn over it.
-    distances = np.linalg.norm(demo.coords[:, None] - demo.coords[None], axis=2) + 1e9 * np.eye(len(demo))
-    row = int(distances.min(axis=1).argmax())
-    tab.page.locator('.modebar-btn[data-title="Pan"]').click()
-    tab.page.mouse.move(*point(tab, row), steps=4)
-    tab.see("at least as uncertain as")
-    tab.page.mouse.click(*point(tab, row))
-    tab.see("1 selected")
-    tab.settle()
-    assert tab.cards() == [row]
 
 
 def telling_query(tab: Tab, demo: EmbeddedDataset) -> int:
@@ -286,8 +138,10 @@ def test_the_first_request_to_a_new_server_may_be_any_page(
         tab.open(link("map", demo))
         assert tab.headings(1) == ["Map"]
         menu = tab.page.locator("[data-testid=stSidebarNavLink]").all_inner_texts()
-        assert [entry.split("\n")[-1] for entry in menu] == ["Data set", "Map", "Retrieval", "Evaluation"]
-        assert plot(tab)["width"] > 400  # the wide layout is there as well
+        assert [entry.split("\n")[-1] for entry in menu][:4] == ["Data set", "Map", "Retrieval", "Review"]
+        chart = tab.page.locator(".pvu-map[data-drawn] .chart")
+        chart.wait_for(timeout=60_000)
+        assert chart.evaluate("node => node.clientWidth") > 400  # the wide layout is there as well
         tab.page.context.close()
 
 
