@@ -23,6 +23,7 @@ import pandas as pd
 from PIL import Image
 
 from pvu.catalog import MANIFEST, SCHEMA
+from pvu.clusters import find_clusters
 
 NEIGHBORS = 30
 BLOCK = 512
@@ -74,7 +75,9 @@ def synthetic_store(
     np.save(path / "embeddings.npy", vectors)
     indices, similarities = _neighbors(vectors, clusters)
     np.savez(path / "neighbors.npz", indices=indices, similarities=similarities)
-    np.save(path / "umap.npy", _map(clusters, labels, rng))
+    coords = _map(clusters, labels, rng)
+    np.save(path / "umap.npy", coords)
+    np.save(path / "clusters.npy", find_clusters(coords))
     pictures = [_picture(label, labels, variant) for label in range(labels) for variant in range(VARIANTS)]
     u = (0.3 * distances / distances.mean() * rng.lognormal(0, 0.25, count)).astype(np.float32)
     table = _table(clusters, names, paths, u, hashes, pictures, rng)
