@@ -6,6 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pvu.analysis import Evaluation
+from pvu.calibration import Reliability
 from pvu.coloring import SCALE, UNCERTAINTY, coloring, map_rows
 from pvu.store import EmbeddedDataset
 
@@ -34,7 +35,7 @@ def umap_map(
     if color_by == UNCERTAINTY and not dataset.has_uncertainty:
         color_by = "label"
     marker, legend = _colors(dataset, rows, color_by)
-    marker["size"] = _point_size(len(rows))
+    marker["size"] = point_size(len(rows))
     figure = go.Figure()
     figure.add_scattergl(
         x=dataset.coords[rows, 0],
@@ -68,20 +69,21 @@ def umap_map(
     return figure
 
 
-def _point_size(count: int) -> float:
+def point_size(count: int) -> float:
+    """Of a map's points, pixels: smaller the more there are."""
     return float(np.clip(60 / np.sqrt(max(count, 1)) + 3, 3.5, 10))
 
 
 def _hover(dataset: EmbeddedDataset, rows: np.ndarray) -> list[str]:
     labels = dataset.labels[rows]
-    names = ["" if label is None else f"{_escape(str(label))}<br>" for label in labels]
+    names = ["" if label is None else f"{escaped(str(label))}<br>" for label in labels]
     if not dataset.has_uncertainty:
         return [name or "no label" for name in names]
     percentiles = dataset.percentiles[rows]
     return [f"{name}at least as uncertain as {p:.0f} %" for name, p in zip(names, percentiles, strict=True)]
 
 
-def _escape(text: str, length: int = 60) -> str:
+def escaped(text: str, length: int = 60) -> str:
     """As it is written, cut to a length: Plotly takes some HTML in hover texts, legends and titles."""
     return text[:length].replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
@@ -95,12 +97,12 @@ def _colors(
     if made.legend:
         palette = [color for _, color in made.legend]
         return {"color": [palette[int(value)] for value in values]}, [
-            (_escape(name, 28), color) for name, color in made.legend
+            (escaped(name, 28), color) for name, color in made.legend
         ]
     if color_by == UNCERTAINTY:
         bar = _bar("uncertainty", [value for value, _ in made.ticks], [word for _, word in made.ticks])
         return {"color": values, "colorscale": SCALE, "cmin": 0, "cmax": 100, "colorbar": bar}, []
-    return {"color": values, "colorscale": SCALE, "colorbar": _bar(_escape(color_by, 28), None, None)}, []
+    return {"color": values, "colorscale": SCALE, "colorbar": _bar(escaped(color_by, 28), None, None)}, []
 
 
 def _bar(title: str, values: list[float] | None, words: list[str] | None) -> dict[str, object]:
@@ -122,7 +124,7 @@ def uncertainty_histogram(dataset: EmbeddedDataset, *, bins: int = 50, height: i
             hovertemplate="u = %{x:.3f}: %{y} images<br>%{customdata:.0f} % are at most as uncertain<extra></extra>",
         )
     )
-    return _plain(figure, "uncertainty u (its scale has no unit)", "images", height)
+    return plain_axes(figure, "uncertainty u (its scale has no unit)", "images", height)
 
 
 def risk_coverage_figure(evaluation: Evaluation, *, height: int = 380) -> go.Figure:
@@ -143,8 +145,8 @@ def risk_coverage_figure(evaluation: Evaluation, *, height: int = 380) -> go.Fig
             line={"color": color, "dash": dash, "width": 2.5},
             hovertemplate="%{x:.0f} % kept: %{y:.1f} % wrong<extra>" + name + "</extra>",
         )
-    _plain(figure, "queries kept, most certain first (%)", "wrong nearest neighbour (%)", height)
-    figure.update_layout(legend={"title": "AURC", **_LEGEND_ABOVE})
+    plain_axes(figure, "queries kept, most certain first (%)", "wrong nearest neighbour (%)", height)
+    figure.update_layout(legend={"title": "AURC", **LEGEND_ABOVE})
     return figure
 
 
@@ -166,15 +168,38 @@ def kept_figure(
         )
     if marked is not None:
         figure.add_vline(x=100 * marked, line={"color": "#8A8F98", "width": 1, "dash": "dot"})
-    _plain(figure, "most certain images kept (%)", "Recall@1 (%)", height)
+    plain_axes(figure, "most certain images kept (%)", "Recall@1 (%)", height)
     figure.update_layout(
-        legend={"title": "filtered", **_LEGEND_ABOVE}, xaxis={"autorange": "reversed"}, yaxis={"rangemode": "normal"}
+        legend={"title": "filtered", **LEGEND_ABOVE}, xaxis={"autorange": "reversed"}, yaxis={"rangemode": "normal"}
     )
     return figure
 
 
+def reliability_figure(before: Reliability, after: Reliability, *, height: int = 380) -> go.Figure:
+    """What was said against what came, before and after calibration; on the diagonal both are the same."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[0, 100], y=[0, 100], mode="lines", line={"color": "#8A8F98", "dash": "dot", "width": 1.5}, showlegend=False,
+        hoverinfo="skip",
+    )  # fmt: skip
+    lines = (("percentile of u", before, "#C9A400", "dash"), ("risk", after, "#00204D", "solid"))
+    for name, found, color, dash in lines:
+        figure.add_scatter(
+            x=100 * found.said,
+            y=100 * found.came,
+            customdata=found.counts,
+            name=f"{name}: {found.ece:.3f}",
+            mode="lines+markers",
+            line={"color": color, "dash": dash, "width": 2.5},
+            hovertemplate="said %{x:.0f} %: %{y:.0f} % of %{customdata:,} were wrong<extra>" + name + "</extra>",
+        )
+    plain_axes(figure, "said to be wrong (%)", "wrong nearest neighbour (%)", height)
+    figure.update_layout(legend={"title": "ECE", **LEGEND_ABOVE}, xaxis={"range": [-2, 102]})
+    return figure
+
+
 # Over the plot, where no line can run behind it.
-_LEGEND_ABOVE = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+LEGEND_ABOVE = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
 
 
 def _thin(count: int, points: int = 400) -> np.ndarray:
@@ -182,7 +207,8 @@ def _thin(count: int, points: int = 400) -> np.ndarray:
     return np.unique(np.linspace(count // 100, count - 1, min(count, points)).astype(int))
 
 
-def _plain(figure: go.Figure, x: str, y: str, height: int) -> go.Figure:
+def plain_axes(figure: go.Figure, x: str, y: str, height: int) -> go.Figure:
+    """The look of all curves and bars; ``x`` and ``y`` are the axes' titles."""
     figure.update_layout(
         height=height,
         margin={"l": 8, "r": 8, "t": 16, "b": 8},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import faiss
 import numpy as np
 
@@ -50,6 +52,41 @@ def nearest_neighbors(
     if len(lost) > 0:  # HNSW's graph can fall into parts with fewer than k images; -1 would be taken for the last row
         similarities[lost], indices[lost] = _search(_build(vectors, exact=True), vectors[lost], min(k + 1, count))
     return _without_self(indices, similarities, k)
+
+
+def cross_neighbors(
+    queries: np.ndarray,
+    embeddings: np.ndarray,
+    k: int,
+    *,
+    exact_limit: int = EXACT_LIMIT,
+    progress: Callable[[float], None] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k images of one set nearest to each of another's, by cosine similarity.
+
+    Args:
+        queries: (M, D) float, any norm.
+        embeddings: (N, D) float, any norm; what is searched.
+        k: at least 1; of fewer than k images, all.
+        exact_limit: the largest N at which every pair is compared.
+        progress: gets the share that is done, in [0, 1], now and then.
+
+    Returns:
+        indices (M, min(k, N)) int32 rows of ``embeddings``, nearest first, and similarities (M, min(k, N)) float32.
+    """
+    k = min(k, len(embeddings))
+    index = _build(normalized(embeddings), exact=len(embeddings) <= exact_limit)
+    indices, similarities = np.empty((len(queries), k), np.int32), np.empty((len(queries), k), np.float32)
+    for start in range(0, len(queries), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        similarities[part], indices[part] = index.search(normalized(queries[part]), k)
+        if progress is not None:
+            progress(min(1.0, (start + _BLOCK) / len(queries)))
+    lost = np.flatnonzero((indices < 0).any(axis=1))
+    if len(lost) > 0:  # as in nearest_neighbors
+        exact = _build(normalized(embeddings), exact=True)
+        similarities[lost], indices[lost] = exact.search(normalized(queries[lost]), k)
+    return indices, np.clip(similarities, -1, 1)
 
 
 def _build(vectors: np.ndarray, *, exact: bool) -> faiss.Index:
