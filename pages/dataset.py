@@ -11,10 +11,13 @@ from pvu.figures import uncertainty_histogram
 from pvu.jobs import Status
 from pvu.progress import counted
 from pvu.store import EmbeddedDataset
+from pvu.ui.explainer import explainer
 from pvu.ui.gallery import gallery_of
-from pvu.ui.intake import choose_source
+from pvu.ui.intake import choose_source, demo_button
+from pvu.ui.library import known_sets, open_again, stopped_runs
+from pvu.ui.panel import open_image
 from pvu.ui.runs import show_run, watched_job
-from pvu.ui.state import PAGES, close_store, current_dataset, open_store, search_with
+from pvu.ui.state import PAGES, close_store, current_dataset, open_store
 from pvu.ui.text import plain
 
 SHOWN = 12
@@ -38,13 +41,32 @@ def open_result(status: Status) -> None:
 
 def welcome() -> None:
     st.title("Which of your images are uncertain?")
-    st.markdown(
-        "pvu gives every image a number that says **how hard it is to tell what it shows**: blurred, cropped, dark, "
-        "cluttered or ambiguous pictures get a high one, clear ones a low one. It is learned once, and works on your "
-        "images without training. It does *not* say that a picture is unfamiliar: a clear photograph of something new "
-        "is certain."
-    )
+    known = known_sets()
+    if not known:
+        meaning()
+        demo()
+    stopped_runs()
+    open_again(known)
+    st.subheader("Your own images", anchor=False)
     choose_source()
+    if known:
+        st.subheader("What uncertainty means here", anchor=False)
+        meaning()
+        demo()
+
+
+def meaning() -> None:
+    st.markdown(
+        "pvu gives every image a number that says **how hard it is to tell what it shows**: high for blurred, cropped, "
+        "dark, covered or ambiguous pictures, low for clear ones. It needs no labels and no training on your images."
+    )
+    explainer()
+
+
+def demo() -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        demo_button()
+        st.caption("432 views of 18 photographs, clear and made worse by a known amount. No download, about a minute.")
 
 
 def overview(dataset: EmbeddedDataset) -> None:
@@ -55,6 +77,7 @@ def overview(dataset: EmbeddedDataset) -> None:
         close_store()
         st.rerun()
     counts(dataset)
+    ways_on()
     if dataset.has_uncertainty:
         st.subheader("The most certain and the most uncertain", anchor=False)
         extremes(dataset)
@@ -67,10 +90,15 @@ def overview(dataset: EmbeddedDataset) -> None:
             "training/README.md.",
             icon=":material/help:",
         )
-    next_steps = st.columns(3)
-    next_steps[0].page_link(PAGES["map"], label="See them on the map", icon=":material/scatter_plot:")
-    next_steps[1].page_link(PAGES["retrieval"], label="Search by image", icon=":material/image_search:")
-    next_steps[2].page_link(PAGES["evaluation"], label="Measure against labels", icon=":material/query_stats:")
+
+
+def ways_on() -> None:
+    with st.container(horizontal=True, gap="medium"):
+        st.page_link(PAGES["map"], label="See them on the map", icon=":material/scatter_plot:")
+        st.page_link(PAGES["review"], label="Review the doubtful ones", icon=":material/rule:")
+        st.page_link(PAGES["retrieval"], label="Search by image", icon=":material/image_search:")
+        st.page_link(PAGES["evaluation"], label="Measure against labels", icon=":material/query_stats:")
+        st.page_link(PAGES["export"], label="Export", icon=":material/ios_share:")
 
 
 def counts(dataset: EmbeddedDataset) -> None:
@@ -103,11 +131,9 @@ def extremes(dataset: EmbeddedDataset) -> None:
         st.markdown("**Most uncertain**: usually blurred, dark, cropped or ambiguous")
         uncertain = gallery_of(dataset, order[::-1][:SHOWN], key="uncertain", width=104)
     st.caption(
-        "Under each image: the share of this data set that is at most as uncertain. Click one to search with it."
+        "Under each image: the share of this data set that is at most as uncertain. Click one to look at it closely."
     )
-    clicked = certain if certain is not None else uncertain
-    if clicked is not None:
-        search_with(clicked)
+    open_image(certain if certain is not None else uncertain)
 
 
 main()

@@ -116,6 +116,25 @@ def finish_commit(path: Path) -> None:
         return
 
 
+def delete_store(path: Path) -> None:
+    """Delete a store: embeddings, map and thumbnails, never the images. Whoever has it open may go on with it.
+
+    Raises:
+        StoreError: if it is none of pvu's own stores, or a run is working on it.
+    """
+    if path.parent != stores_folder() or not (path / MANIFEST).is_file():
+        raise StoreError(f"{path} is no store in {stores_folder()}, so it is not deleted.")
+    try:
+        with store_lock(path, timeout=0):
+            old = path.with_name(path.name + ".old")
+            _remove(old)
+            os.replace(path, old)
+            _remove(old)
+            _remove(partial_path(path))
+    except Timeout:
+        raise StoreError(f"A run is working on {path.name}. Cancel it first, or wait for its end.") from None
+
+
 def store_lock(path: Path, *, timeout: float = -1) -> FileLock:
     """What a run holds while it works on a store; released by the system if its process dies."""
     return FileLock(f"{path}.lock", timeout=timeout)

@@ -26,6 +26,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -144,6 +145,11 @@ class Job:
         """Ask the job to stop at its next step."""
         (self.folder / "cancel").touch()
 
+    def forget(self) -> None:
+        """Remove a job that has ended from the list of jobs. What it has made stays."""
+        if not self.status().active:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     def _is_locked(self) -> bool:
         try:
             with FileLock(self.folder / "lock", timeout=0):
@@ -205,6 +211,13 @@ def active_jobs(kind: str | None = None) -> list[Job]:
     """Every job that is under way, or those of a kind, so that a reloaded page finds its own again."""
     jobs = [Job(path.parent) for path in (home() / "jobs").glob("*/status.json")]
     return [job for job in jobs if job.status().active and kind in (None, job.kind)]
+
+
+def stopped_jobs(kind: str) -> list[Job]:
+    """Jobs of a kind that were cancelled or have crashed, and could go on; the newest first."""
+    places = sorted((home() / "jobs").glob("*/status.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    jobs = [Job(path.parent) for path in places]
+    return [job for job in jobs if job.kind == kind and job.status().state in ("cancelled", "crashed")]
 
 
 def run(folder: Path) -> None:

@@ -415,3 +415,19 @@ def test_the_lock_is_held_before_anything_heavy_is_imported(tmp_path: Path) -> N
         jobs.run(tmp_path)
     assert held[0]
     assert job.status().state == "failed"
+
+
+def test_stopped_jobs_are_those_that_could_go_on(pvu_home: Path) -> None:
+    states = {"cats": "cancelled", "dogs": "failed", "owls": "done", "yaks": "running"}  # nobody works on the yaks
+    for number, (name, state) in enumerate(states.items()):
+        job = jobs.find_job("embed", source=name, model="m", table=None)
+        job.folder.mkdir(parents=True)
+        (job.folder / "job.json").write_text(json.dumps({"kind": "embed", "arguments": {"source": name}}))
+        (job.folder / "status.json").write_text(json.dumps({"state": state, "started": 0.0}))
+        os.utime(job.folder / "status.json", (number, number))
+    stopped = jobs.stopped_jobs("embed")
+    assert [job.arguments["source"] for job in stopped] == ["yaks", "cats"]
+    assert jobs.stopped_jobs("copy") == []
+    stopped[1].forget()
+    assert [job.arguments["source"] for job in jobs.stopped_jobs("embed")] == ["yaks"]
+    assert len(list((pvu_home / "jobs").glob("*/status.json"))) == 3

@@ -13,26 +13,23 @@ from pvu.images import EXTENSIONS
 from pvu.jobs import DEMO
 from pvu.paths import allowed_roots, is_allowed, typed_path
 from pvu.progress import counted
-from pvu.registry import REGISTRY, availability, resolve
+from pvu.registry import DEFAULT, REGISTRY, availability, resolve
 from pvu.ui.runs import start
 from pvu.ui.text import plain
 
 _OTHER = "another timm model …"
 
 
+def demo_button() -> None:
+    """Starts the demo, with the default model."""
+    if st.button("Try the demo", type="primary", icon=":material/play_arrow:", key="demo"):
+        start("embed", source=DEMO, model=DEFAULT, table=None)
+
+
 def choose_source() -> None:
-    """The first page's form. Starts a run, or says in one sentence what is wrong."""
+    """The form for images of one's own. Starts a run, or says in one sentence what is wrong."""
     model = _choose_model()
-    demo, folder, upload = st.tabs(
-        [":material/auto_awesome: Demo", ":material/folder: A folder on this computer", ":material/upload: Upload"]
-    )
-    with demo:
-        st.markdown(
-            "Some 430 views of 18 photographs, made on the spot: cropped, blurred, noisy, darkened and covered by a "
-            "known amount. No download, ready in about a minute."
-        )
-        if st.button("Try the demo", type="primary", icon=":material/play_arrow:", key="demo"):
-            start("embed", source=DEMO, model=model, table=None)
+    folder, upload = st.tabs([":material/folder: A folder on this computer", ":material/upload: Upload"])
     with folder:
         _folder_form(model)
     with upload:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from pvu import jobs
-from pvu.catalog import find_stores
+from pvu.catalog import find_stores, store_lock
 from pvu.paths import home
 from pvu.progress import Progress
 from pvu.registry import DEFAULT
@@ -45,7 +45,10 @@ def give_folder(app: App, path: object, table: object = "") -> App:
 def test_a_new_user_is_offered_a_demo_a_folder_and_an_upload(app: App) -> None:
     app.open()
     assert app.texts("title") == ["Which of your images are uncertain?"]
-    assert [tab.label.split(": ")[1] for tab in app.test.tabs] == ["Demo", "A folder on this computer", "Upload"]
+    assert [tab.label.split(": ")[1] for tab in app.test.tabs] == ["A folder on this computer", "Upload"]
+    (picture,) = [element for element in app.test.get("html") if "pvu-explainer" in element.proto.body]
+    assert picture.proto.body.count("<img") == 5
+    assert "Open again" not in app.texts("subheader")
     assert app.test.selectbox(key="model").value == DEFAULT
     assert "Try the demo" in [button.label for button in app.test.button]
     assert [box.label for box in app.test.sidebar.selectbox] == []
@@ -211,7 +214,7 @@ def other_model(app: App, name: str) -> App:
 def test_a_model_that_does_not_exist_starts_nothing(app: App) -> None:
     other_model(app, "resnet1.5")
     assert "There is no model named 'resnet1.5'." in app.texts("error")[0]
-    assert "Try the demo" not in [button.label for button in app.test.button]
+    assert [tab.label for tab in app.test.tabs] == []
 
 
 def test_weights_outside_the_roots_are_not_read(app: App) -> None:
@@ -223,7 +226,7 @@ def test_a_model_of_the_hub_says_what_it_needs(app: App) -> None:
     other_model(app, "resnet10t.c3_in1k")
     assert any("downloaded from the Hugging Face hub on first use" in text for text in app.texts("caption"))
     assert any("It has no uncertainty head yet." in text for text in app.texts("caption"))
-    assert "Try the demo" in [button.label for button in app.test.button]
+    assert len(app.test.tabs) == 2
 
 
 def test_a_link_opens_a_data_set(app: App, make_dataset: Make) -> None:
@@ -284,7 +287,7 @@ def test_a_model_without_a_head_says_what_is_missing(app: App, make_dataset: Mak
     assert "The model fake has no uncertainty head" in app.texts("warning")[0]
     assert app.charts() == []
     assert app.galleries.shown == {}
-    assert len(app.links()) == 3
+    assert len(app.links()) == 5
 
 
 def test_data_sets_of_one_image_and_of_equal_images(app: App, tmp_path: Path, make_dataset: Make) -> None:
@@ -300,14 +303,14 @@ def test_data_sets_of_one_image_and_of_equal_images(app: App, tmp_path: Path, ma
     assert app.texts("title") == ["equal"]
 
 
-def test_a_click_on_an_image_searches_with_it(app: App, make_dataset: Make) -> None:
+def test_a_click_on_an_image_opens_it(app: App, make_dataset: Make) -> None:
     dataset = make_dataset()
     app.open(dataset=dataset.path.name)
     row = app.galleries.rows("uncertain")[2]
     app.galleries.click("uncertain", row)
     app.run()
-    assert app.texts("title") == ["Search by image"]
-    assert app.test.query_params["query"] == str(row)
+    assert app.test.session_state["pvu_panel"] == row
+    assert app.texts("title") == ["pets"]
 
 
 def running(source: str = "/data/cats", **status: Any) -> jobs.Job:
@@ -327,7 +330,7 @@ def test_a_run_that_is_under_way_is_found_again_and_can_be_cancelled(app: App, j
     assert app.texts("title") == ["Looking at your images"]
     assert f"**cats** with {DEFAULT}" in app.texts("markdown")
     (bar,) = app.test.get("progress")
-    assert bar.proto.value == 6 + 76 // 4
+    assert bar.proto.value == 12 + 70 // 4
     assert bar.proto.text == "Computing embeddings and uncertainties: 250 of 1,000, 25 images/s, 30 s left"
     assert "3 files could not be read so far; they will be listed." in app.texts("caption")
     app.click("Cancel")
@@ -354,4 +357,51 @@ def test_a_cancelled_run_goes_on(app: App, job_now: list[dict[str, Any]], photos
     app.click("Go on")
     app.run()
     assert len(job_now) == 1
+    assert app.texts("title") == ["photos"]
+
+
+def test_what_was_embedded_before_is_one_click_away(app: App, make_dataset: Make) -> None:
+    for name in ("a", "b", "c", "d", "e", "f", "*g*"):
+        make_dataset(name, ("x", "y"), count=2)
+    app.open()
+    titles = [text for text in app.texts("markdown") if text.startswith("**")]
+    assert titles[:6] == ["***g***", *(f"**{name}**" for name in "fedcb")]
+    assert "1 more in the box “Open data set” in the menu." in app.texts("caption")
+    assert any("4 images · fake · today" in text for text in app.texts("caption"))
+    assert "What uncertainty means here" in app.texts("subheader")
+    opener = [button for button in app.test.button if button.label == "Open"][2]
+    opener.click().run()
+    app.checked()
+    assert app.texts("title") == ["e"]
+
+
+def test_a_store_is_deleted_and_the_images_stay(app: App, make_dataset: Make) -> None:
+    kept, gone = make_dataset("kept"), make_dataset("gone")
+    app.open()
+    app.test.button(key=f"delete:{gone.path.name}").click().run()
+    app.checked()
+    assert find_stores() == [kept.path]
+    assert not gone.path.exists()
+    assert gone.image_path(0).is_file()
+    with store_lock(kept.path):
+        app.test.button(key=f"delete:{kept.path.name}").click().run()
+    assert "A run is working on" in app.checked().texts("error")[0]
+    assert kept.path.is_dir()
+
+
+def test_a_run_stopped_before_the_reload_goes_on_or_is_forgotten(
+    app: App, job_now: list[dict[str, Any]], photos: Path
+) -> None:
+    goes_on = running(str(photos), state="cancelled", message="Kept: 5 of 12 images.")
+    forgotten = running("/data/dogs", state="cancelled", message="Kept: 1 of 9 images.")
+    running("/data/wrong", state="failed", message="Found 0 images.")
+    app.open()
+    assert {"Kept: 5 of 12 images.", "Kept: 1 of 9 images."} < set(app.texts("caption"))
+    assert "Found 0 images." not in app.texts("caption")
+    app.test.button(key=f"forget:{forgotten.folder.name}").click().run()
+    app.checked()
+    assert not forgotten.folder.exists()
+    app.test.button(key=f"go_on:{goes_on.folder.name}").click().run()
+    app.checked().run()
+    assert [asked["source"] for asked in job_now] == [str(photos)]
     assert app.texts("title") == ["photos"]
