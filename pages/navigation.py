@@ -12,7 +12,9 @@ page = st.navigation(
         st.Page(PAGES["dataset"], title="Data set", icon=":material/folder_open:", url_path="dataset", default=True),
         st.Page(PAGES["map"], title="Map", icon=":material/scatter_plot:", url_path="map"),
         st.Page(PAGES["retrieval"], title="Retrieval", icon=":material/image_search:", url_path="retrieval"),
+        st.Page(PAGES["review"], title="Review", icon=":material/rule:", url_path="review"),
         st.Page(PAGES["evaluation"], title="Evaluation", icon=":material/query_stats:", url_path="evaluation"),
+        st.Page(PAGES["training"], title="Train", icon=":material/school:", url_path="training"),
         st.Page(PAGES["export"], title="Export", icon=":material/ios_share:", url_path="export"),
     ]
 )

@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix, diags
 
 from pvu.lists import BESIDE, ReviewList
-from pvu.store import EmbeddedDataset
+from pvu.store import WARN_ABOVE, EmbeddedDataset
 
 OTHER_LABEL = 0.8
 """The usual cut-off: four fifths of the support for the two labels in question."""
@@ -74,6 +74,8 @@ def mislabelled(dataset: EmbeddedDataset, *, cutoff: float = OTHER_LABEL) -> Rev
         carry = f"{agrees[place].sum()} of its {count} nearest images are “{other}”, {same[place]} are “{own}”"
         if not dataset.has_uncertainty:
             return f"{carry}."
+        if dataset.percentiles[row] > WARN_ABOVE:
+            return f"{carry}; but the picture itself is hard to tell."
         return f"{carry}; {100 - dataset.percentiles[row]:.0f} % of the images are less clear."
 
     beside = _first(dataset.neighbors[rows], agrees)

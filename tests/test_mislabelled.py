@@ -98,6 +98,10 @@ def test_the_evidence_is_the_neighbours_that_carry_the_other_label() -> None:
         f"{len(carriers)} of its 30 nearest images are “label 0”, 0 are “label 2”; 95 % of the images are less clear."
     )
     assert found.text(place) == text
+    names[5], names[118] = "label 0", "label 1"
+    found = mislabelled(dataset_of(embeddings, labels=names, uncertainty=np.linspace(0.1, 0.9, 120)))
+    assert found.rows.tolist() == [118]
+    assert found.text(0).endswith("are “label 1”; but the picture itself is hard to tell.")
 
 
 def test_of_two_equal_cases_the_uncertain_one_is_less_suspect() -> None:

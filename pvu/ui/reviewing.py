@@ -1,0 +1,173 @@
+"""The review lists as the pages show them: kept for a data set, cut off where the user says, as cards with evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from pvu.lists import ReviewList
+from pvu.picking import pick_diverse
+from pvu.review import (
+    AMBIGUOUS_FROM,
+    CLEAR_UP_TO,
+    OTHER_LABEL,
+    OUTLIERS_FROM,
+    SAME_PICTURE,
+    Review,
+    ambiguous,
+    duplicates,
+    mislabelled,
+    outliers,
+    review,
+)
+from pvu.store import EmbeddedDataset
+from pvu.tags import Tags, TagValues
+from pvu.ui.gallery import Card
+
+
+@dataclass(frozen=True)
+class Cutoff:
+    """The slider over a list.
+
+    Args:
+        label: what it sets.
+        low: its left end.
+        high: its right end.
+        usual: where it stands at first.
+        step: between two values.
+        format: of a value, printf.
+        help: in a sentence or two.
+    """
+
+    label: str
+    low: float
+    high: float
+    usual: float
+    step: float
+    format: str
+    help: str
+
+
+TITLES = {
+    "ambiguous": "Ambiguous",
+    "mislabelled": "Likely mislabelled",
+    "duplicates": "Duplicates",
+    "outliers": "Outliers",
+}
+CUTOFFS = {
+    "ambiguous": Cutoff(
+        "At least as uncertain as … of the images",
+        *(50.0, 99.0, AMBIGUOUS_FROM, 1.0, "%.0f %%"),
+        "90 % lists the most uncertain tenth of this data set. Further left, more images are listed.",
+    ),
+    "mislabelled": Cutoff(
+        "Support for the other label",
+        *(0.5, 0.98, OTHER_LABEL, 0.01, "%.2f"),
+        "Of what the similar images say for the two labels, the share that speaks for the other one: 0.5 is undecided. "
+        "Uncertain images are drawn towards 0.5, since they may just be hard to tell.",
+    ),
+    "duplicates": Cutoff(
+        "Similarity from which two images are one picture",
+        *(0.8, 1.0, SAME_PICTURE, 0.01, "%.2f"),
+        "The cosine of the two embeddings. 0.95 finds recompressed or slightly resized copies, seldom two pictures; "
+        "1.00 the same file only. Copies of a file are always listed.",
+    ),
+    "outliers": Cutoff(
+        "Farther from all others than … of the clear images",
+        *(80.0, 99.5, OUTLIERS_FROM, 0.5, "%.1f %%"),
+        "How far: one minus the mean similarity to the five nearest images.",
+    ),
+}
+
+
+@st.cache_resource(max_entries=8, show_spinner="Going through the images …")
+def _review(version: str, _dataset: EmbeddedDataset) -> Review:
+    del version  # the key
+    return review(_dataset)
+
+
+def review_of(dataset: EmbeddedDataset) -> Review:
+    """The four lists at their usual cut-offs; its ``membership(row)`` says which of them an image is on."""
+    return _review(dataset.version, dataset)
+
+
+@st.cache_resource(max_entries=64, show_spinner="Going through the images …")
+def _list(version: str, name: str, cutoff: float, clear_up_to: float, _dataset: EmbeddedDataset) -> ReviewList:
+    del version  # the key
+    if name == "ambiguous":
+        return ambiguous(_dataset, cutoff=cutoff)
+    if name == "mislabelled":
+        return mislabelled(_dataset, cutoff=cutoff)
+    if name == "duplicates":
+        # On a slider 1.00 means the same; float16 embeddings of one picture are alike by 0.9999.
+        return duplicates(_dataset, cutoff=min(cutoff, 0.999))
+    return outliers(_dataset, cutoff=cutoff, clear_up_to=clear_up_to)
+
+
+def list_of(dataset: EmbeddedDataset, name: str, cutoff: float, *, clear_up_to: float = CLEAR_UP_TO) -> ReviewList:
+    """One list with a cut-off, kept for the next time."""
+    if name == "mislabelled":  # the vote is the same for every cut-off
+        return _list(dataset.version, name, 0.5, CLEAR_UP_TO, dataset).above(cutoff)
+    return _list(dataset.version, name, cutoff, clear_up_to, dataset)
+
+
+@st.cache_data(max_entries=32, show_spinner="Picking …")
+def _pick(
+    version: str, count: int, percentile: int, untagged: bool, tags_version: str, _dataset: EmbeddedDataset
+) -> np.ndarray:
+    del version, tags_version  # the key
+    tagged = np.flatnonzero(Tags.of(_dataset).values.tag != None) if untagged else None  # noqa: E711 (elementwise)
+    allowed = _dataset.percentiles <= percentile if _dataset.has_uncertainty else None
+    return pick_diverse(_dataset, count, allowed=allowed, away_from=tagged)
+
+
+def picked_for_labelling(dataset: EmbeddedDataset, count: int, percentile: int, *, untagged: bool) -> np.ndarray:
+    """Diverse images up to a percentile of u, kept for the next time; away from those with a tag if asked to."""
+    version = Tags.of(dataset).version if untagged else ""
+    return _pick(dataset.version, count, percentile, untagged, version, dataset)
+
+
+def cards(dataset: EmbeddedDataset, found: ReviewList, places: np.ndarray, tags: TagValues) -> list[Card]:
+    """The cards of some places of a list: evidence below, tag in the corner."""
+    beside_tip = _TIPS.get(found.name, _similar)
+    made = []
+    for place in places.tolist():
+        row = int(found.rows[place])
+        others = [int(other) for other in found.beside[place] if other >= 0]
+        mark, tone = "", ""
+        if found.leak[place]:
+            mark, tone = "leak", "removed"
+        elif found.suggested[place] is not None:
+            mark, tone = f"→ {found.suggested[place]}", "added"
+        note = found.text(place)
+        if found.name == "duplicates":
+            note = f"Group {found.group[place] + 1:,}. {note}"
+        beside = tuple((other, beside_tip(dataset, row, other)) for other in others)
+        made.append(Card(row, mark=mark, tone=tone, note=note, beside=beside, badge=badge(tags, row)))
+    return made
+
+
+def badge(tags: TagValues, row: int) -> str:
+    """What an image's corner says of its tag."""
+    tag = tags.tag[row]
+    if tag is None:
+        return ""
+    return f"label: {tags.label[row]}" if tags.label[row] else str(tag)
+
+
+def _similar(dataset: EmbeddedDataset, row: int, other: int) -> str:
+    place = np.flatnonzero(dataset.neighbors[row] == other)
+    alike = f", alike by {dataset.similarities[row, place[0]]:.2f}" if len(place) else ""
+    label = dataset.labels[other]
+    return f"{dataset.images['path'].iloc[other]}{f' ({label})' if label is not None else ''}{alike}"
+
+
+def _member(dataset: EmbeddedDataset, row: int, other: int) -> str:
+    image = dataset.images.iloc[other]
+    return f"{_similar(dataset, row, other)}, {image['width']} x {image['height']} pixels"
+
+
+_TIPS: dict[str, Callable[[EmbeddedDataset, int, int], str]] = {"duplicates": _member}

@@ -1,0 +1,193 @@
+"""Tag images with keys, or in bulk from what is ticked; take it back; see how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import streamlit as st
+
+from pvu.errors import PVUError
+from pvu.progress import counted
+from pvu.store import EmbeddedDataset
+from pvu.tags import DROP, FIX, KEEP, TAGS, UNSURE, Tags
+from pvu.ui.gallery import GalleryEvent, unpick
+from pvu.ui.text import plain
+
+KEYS = {"k": KEEP, "d": DROP, "f": FIX, "u": UNSURE, "z": "undo"}
+LEGEND = "Keys: **K** keep, **D** drop, **F** fix label, **U** unsure, **Z** undo; arrows move, the space bar ticks."
+_ICONS = {KEEP: ":material/check:", DROP: ":material/delete:", UNSURE: ":material/help:", FIX: ":material/edit:"}
+_ERROR = "tagging_error"
+_RELABEL = "tagging_relabel"
+
+
+def take_presses(dataset: EmbeddedDataset, event: GalleryEvent, suggested: Mapping[int, str] | None = None) -> None:
+    """Do what the keys pressed in a gallery mean, then run again to show it.
+
+    Args:
+        dataset: where the gallery's images are from.
+        event: what the gallery returned.
+        suggested: the label that F gives to a row; for other rows F asks for one.
+    """
+    if not event.pressed:
+        return
+    for press in event.pressed:
+        rows = list(press.rows)
+        if press.key == "z":
+            _undo(dataset)
+        elif press.key != "f":
+            _set(dataset, rows, KEYS[press.key])
+        elif suggested and all(row in suggested for row in rows):
+            _set(dataset, rows, FIX, [suggested[row] for row in rows])
+        else:
+            st.session_state[_RELABEL] = rows
+    st.rerun()
+
+
+def tag_bar(
+    dataset: EmbeddedDataset, picked: Sequence[int], *, key: str, suggested: Mapping[int, str] | None = None
+) -> None:
+    """Buttons that tag what is ticked in a gallery, the undo button, and the count of each tag.
+
+    Args:
+        dataset: the data set.
+        picked: the ticked rows.
+        key: the gallery's, whose ticks are taken off afterwards.
+        suggested: labels that can be accepted, by row.
+    """
+    _show_error()
+    count = len(picked)
+    on = f"Tags the {counted(count, 'ticked image')}." if count else "Tick images first; shift and click ticks a range."
+    buttons = st.container(horizontal=True, vertical_alignment="center")
+    for tag in (KEEP, DROP, UNSURE):
+        buttons.button(
+            tag.capitalize(),
+            key=f"{key}_{tag}",
+            icon=_ICONS[tag],
+            disabled=not count,
+            help=on,
+            on_click=_bulk,
+            args=(dataset, list(picked), tag, None, key),
+        )
+    known = [row for row in picked if suggested and row in suggested]
+    if suggested is not None:
+        buttons.button(
+            "Accept suggested label",
+            key=f"{key}_accept",
+            icon=":material/auto_fix_high:",
+            disabled=not known,
+            help=on + " They get the label that each card suggests.",
+            on_click=_bulk,
+            args=(dataset, known, FIX, [suggested[row] for row in known], key),
+        )
+    buttons.button(
+        "Fix label …",
+        key=f"{key}_fix",
+        icon=_ICONS[FIX],
+        disabled=not count,
+        help=on + " Asks for the label.",
+        on_click=_ask,
+        args=(list(picked),),
+    )
+    buttons.button(
+        "Take tag off",
+        key=f"{key}_clear",
+        disabled=not count,
+        help=on.replace("Tags", "Takes the tag off"),
+        on_click=_bulk,
+        args=(dataset, list(picked), None, None, key),
+    )
+    _undo_button(dataset, buttons, key)
+    st.caption(f"{tag_counts(dataset)} {LEGEND}")
+    _relabel(dataset, key)
+
+
+def tag_counts(dataset: EmbeddedDataset) -> str:
+    """How many images carry each tag, as a sentence."""
+    counts = Tags.of(dataset).counts
+    said = ", ".join(f"{counts[tag]:,} {tag}" for tag in TAGS if counts[tag])
+    return f"Tagged so far: {said}." if said else "No image is tagged yet."
+
+
+def drop_others(dataset: EmbeddedDataset, rows: np.ndarray, *, key: str) -> None:
+    """A button that tags these images, all but the best of each group, as to be dropped; one action to undo."""
+    st.button(
+        f"Drop all but the first of each group ({counted(len(rows), 'image')})",
+        key=f"{key}_others",
+        icon=":material/filter_1:",
+        disabled=len(rows) == 0,
+        help="The first of a group is its largest picture, and of equals the most certain. Tags only; no file is "
+        "touched, and one undo takes it back.",
+        on_click=_bulk,
+        args=(dataset, rows.tolist(), DROP, None, key),
+    )
+
+
+def _undo_button(dataset: EmbeddedDataset, holder: st.delta_generator.DeltaGenerator, key: str) -> None:
+    undoable = Tags.of(dataset).undoable
+    holder.button(
+        "Undo",
+        key=f"{key}_undo",
+        icon=":material/undo:",
+        disabled=undoable is None,
+        help=f"Takes back: {plain(undoable)}." if undoable else "Nothing to take back.",
+        on_click=_undo,
+        args=(dataset,),
+    )
+    if undoable:
+        holder.caption(f"last: {plain(undoable)}")
+
+
+def _relabel(dataset: EmbeddedDataset, key: str) -> None:
+    rows = st.session_state.get(_RELABEL)
+    if not rows:
+        return
+    with st.container(border=True, horizontal=True, vertical_alignment="bottom"):
+        label = st.selectbox(
+            f"Right label of {counted(len(rows), 'image')}",
+            sorted({str(label) for label in dataset.labels if label is not None}),
+            index=None,
+            accept_new_options=True,
+            placeholder="choose or type",
+            key=f"{key}_label",
+        )
+        st.button("Save", type="primary", disabled=not label, on_click=_bulk, args=(dataset, rows, FIX, label, key))
+        st.button("Cancel", on_click=_ask, args=(None,))
+
+
+def _ask(rows: list[int] | None) -> None:
+    st.session_state[_RELABEL] = rows
+
+
+def _bulk(dataset: EmbeddedDataset, rows: list[int], tag: str | None, label: str | list[str] | None, key: str) -> None:
+    if _set(dataset, rows, tag, label):
+        unpick(key)
+        st.session_state.pop(_RELABEL, None)
+
+
+def _set(dataset: EmbeddedDataset, rows: list[int], tag: str | None, label: str | list[str] | None = None) -> bool:
+    try:
+        tags = Tags.of(dataset)
+        if tag is None:
+            tags.clear(rows)
+        else:
+            tags.set(rows, tag, label)
+    except PVUError as error:
+        st.session_state[_ERROR] = str(error)
+        return False
+    return True
+
+
+def _undo(dataset: EmbeddedDataset) -> None:
+    try:
+        said = Tags.of(dataset).undo()
+    except PVUError as error:
+        st.session_state[_ERROR] = str(error)
+        return
+    st.toast(plain(said or "There is nothing to undo."), icon=":material/undo:")
+
+
+def _show_error() -> None:
+    message = st.session_state.pop(_ERROR, None)
+    if message:
+        st.error(plain(message), icon=":material/error:")
