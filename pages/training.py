@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import streamlit as st
 
 from pvu.errors import PVUError
-from pvu.fitting import usable_rows, why_not_fit
+from pvu.fitting import beats_chance
 from pvu.head_card import headline
 from pvu.jobs import Job, Status
 from pvu.own_heads import Candidate, candidate_of, discard, own_head_facts, use
 from pvu.progress import counted
 from pvu.registry import own_head_path
 from pvu.store import EmbeddedDataset
-from pvu.ui.head_result import show_curve, show_downloads, show_numbers, show_verdict
+from pvu.ui.head_result import fit_reason, show_curve, show_downloads, show_numbers, show_verdict, usable_count
 from pvu.ui.runs import show_run, start, watched_job
 from pvu.ui.state import PAGES, open_store, require_dataset
 from pvu.ui.text import plain
 
-
-@st.cache_data(max_entries=8, show_spinner=False)
-def reason_of(version: str, _dataset: EmbeddedDataset) -> str | None:
-    del version  # the key
-    return why_not_fit(_dataset)
-
-
-@st.cache_data(max_entries=8, show_spinner=False)
-def labelled(version: str, _dataset: EmbeddedDataset) -> int:
-    del version  # the key
-    return len(usable_rows(_dataset.labels))
+USE = (
+    "The model has this head from now on, and this data set gets its uncertainties at once, without encoding an image. "
+    "An earlier head of your own is kept as .bak; the data set as it is now stays in the list."
+)
 
 
 def main() -> None:
     st.title("Train a head")
     dataset = require_dataset("how to give a model without uncertainties a head, learned from your labels")
     explain(dataset)
-    reason = reason_of(dataset.version, dataset)
+    reason = fit_reason(dataset.version, dataset)
     if reason is not None:
         st.info(plain(reason), icon=":material/label:")
         st.page_link(PAGES["dataset"], label="Choose other images, or the demo", icon=":material/folder_open:")
@@ -103,13 +98,14 @@ def begin(dataset: EmbeddedDataset) -> None:
 
 
 def start_form(dataset: EmbeddedDataset) -> None:
-    button, settings, _ = st.columns([1, 1, 2], vertical_alignment="bottom")
+    button, settings, _ = st.columns([1, 1, 2])
     with settings.popover("Settings", icon=":material/tune:", width="stretch"):
         seed = st.number_input(
             "Seed", 0, 9999, 0, key="fit_seed", help="Another one deals the images differently: do the numbers hold?"
         )
-    count = counted(labelled(dataset.version, dataset), "labelled image")
-    if button.button(f"Fit a head on {count}", type="primary", icon=":material/school:", width="stretch", key="fit"):
+    count = counted(usable_count(dataset.version, dataset), "labelled image")
+    words = f"On {count} whose label another one has too. It takes some seconds to a minute, in the background."
+    if button.button("Fit a head", type="primary", icon=":material/school:", width="stretch", key="fit", help=words):
         model = dataset.manifest["model"]
         start("fit", store=str(dataset.path), seed=int(seed), name=dataset.name, model=model)
 
@@ -117,10 +113,8 @@ def start_form(dataset: EmbeddedDataset) -> None:
 def decide(dataset: EmbeddedDataset, candidate: Candidate) -> None:
     show_verdict(candidate.facts)
     yes, no, _ = st.columns([1, 1, 2])
-    kind = "primary" if candidate.scores["head"].low > 0.5 else "secondary"
-    if yes.button(
-        "Use this head", type=kind, icon=":material/check:", width="stretch", key="use", help=what_use_does()
-    ):
+    kind: Literal["primary", "secondary"] = "primary" if beats_chance(candidate.scores) else "secondary"
+    if yes.button("Use this head", type=kind, icon=":material/check:", width="stretch", key="use", help=USE):
         put_to_use(dataset, candidate)
     if no.button(
         "Discard", icon=":material/delete:", width="stretch", key="discard", help="Forget it, and begin again."
@@ -129,13 +123,6 @@ def decide(dataset: EmbeddedDataset, candidate: Candidate) -> None:
         st.rerun()
     show_numbers(candidate.facts)
     show_downloads(candidate.head, candidate.card, candidate.facts)
-
-
-def what_use_does() -> str:
-    return (
-        "The model has this head from now on, and this data set gets its uncertainties at once, without encoding an "
-        "image. An earlier head of your own is kept as .bak; the data set as it is now stays in the list."
-    )
 
 
 def put_to_use(dataset: EmbeddedDataset, candidate: Candidate) -> None:

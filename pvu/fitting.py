@@ -23,7 +23,7 @@ from pvu.head import UncertaintyHead, fold, parameter_groups, predict
 from pvu.losses import ranking_loss
 from pvu.metrics import correct_at_1, has_label
 from pvu.probe import CrossProbe, Judgement, draw_folds
-from pvu.progress import PhaseTimer, Progress, ProgressCallback
+from pvu.progress import PhaseTimer, Progress, ProgressCallback, counted
 from pvu.reference import COUNT
 from pvu.store import EmbeddedDataset
 
@@ -133,7 +133,8 @@ def why_not_fit(dataset: EmbeddedDataset) -> str | None:
             "one folder per label, or add a labels.csv with the columns path and label."
         )
     if found < 2:
-        return f"{name} has {found} labels with at least two images, so there is nothing to mistake. It takes two."
+        pairs = f"{counted(found, 'label')} with at least two images"
+        return f"{name} has {pairs}, so there is nothing to mistake. It takes two."
     if len(rows) < MIN_IMAGES:
         return (
             f"{name} has {len(rows)} images with a label that another image has too, and a head takes at least "

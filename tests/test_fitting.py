@@ -141,7 +141,7 @@ def test_labels_that_cannot_be_mistaken_teach_nothing() -> None:
     ("labels", "reason"),
     [
         ([None] * 60, "has no labels, and a head learns from them"),
-        (["cat"] * 60, "has 1 labels with at least two images"),
+        (["cat"] * 60, "has 1 label with at least two images"),
         ([f"label {number}" for number in range(60)], "has 0 labels with at least two images"),
         (["cat", "dog"] * 20 + [None] * 20, "has 40 images with a label .* takes at least 50"),
     ],

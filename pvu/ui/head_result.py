@@ -8,12 +8,27 @@ from typing import Any
 import streamlit as st
 
 from pvu.fit_figures import curve_figure, scores_figure
-from pvu.fitting import HEAD, FitConfig, advice, beats_chance
+from pvu.fitting import HEAD, FitConfig, advice, beats_chance, usable_rows, why_not_fit
 from pvu.own_heads import scores_of
 from pvu.progress import Progress, counted, format_seconds
+from pvu.store import EmbeddedDataset
 from pvu.ui.text import plain
 
 _PLAIN = {"displayModeBar": False}
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def fit_reason(version: str, _dataset: EmbeddedDataset) -> str | None:
+    """Why no head can be fitted, in one sentence; None if one can."""
+    del version  # the key
+    return why_not_fit(_dataset)
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def usable_count(version: str, _dataset: EmbeddedDataset) -> int:
+    """How many images a head can be fitted on."""
+    del version  # the key
+    return len(usable_rows(_dataset.labels))
 
 
 def show_curve(progress: Progress) -> None:
@@ -71,7 +86,7 @@ def show_numbers(facts: dict[str, Any]) -> None:
     )
     left, right = st.columns([3, 2], gap="large")
     with left:
-        st.subheader("Against what is there without it", anchor=False)
+        st.subheader("Compared with what there is without it", anchor=False)
         st.plotly_chart(scores_figure(scores), key="scores", config=_PLAIN)
         st.caption(
             "Dots with 95 % intervals over images. The linear probe is given the labels of all other images, and the "

@@ -17,7 +17,7 @@ from pvu.ui.text import plain
 
 _STORE = "pvu_store"
 _PARAM = "dataset"
-PAGES = {name: f"{name}.py" for name in ("dataset", "map", "retrieval", "review", "evaluation", "training", "export")}
+PAGES = {name: f"{name}.py" for name in ("dataset", "map", "retrieval", "review", "compare", "evaluation", "training", "export")}
 """The pages' files, as seen from pages/navigation.py."""
 
 
@@ -25,6 +25,15 @@ PAGES = {name: f"{name}.py" for name in ("dataset", "map", "retrieval", "review"
 def _open(path: str, created: str) -> EmbeddedDataset:
     del created  # part of the key: a new run of the same folder is opened anew
     return EmbeddedDataset(Path(path))
+
+
+def opened(path: Path) -> EmbeddedDataset:
+    """A store beside the open one, opened once for all pages and visitors.
+
+    Raises:
+        StoreError: if it is gone or damaged.
+    """
+    return _open(str(path), read_manifest(path)["created"])
 
 
 def open_store(path: Path) -> None:
@@ -50,7 +59,7 @@ def current_dataset() -> EmbeddedDataset | None:
         return None
     path = Path(st.session_state[_STORE])
     try:
-        dataset = _open(str(path), read_manifest(path)["created"])
+        dataset = opened(path)
     except PVUError as error:
         close_store()
         st.error(plain(error))
@@ -119,6 +128,7 @@ def _describe(paths: list[Path]) -> dict[str, str]:
     times = Counter(manifest["name"] for manifest in manifests.values())
     return {
         path: f"{manifest['name']} · {counted(manifest['counts']['images'], 'image')}"
+        + (" · own head" if "fitted_head" in manifest else "")
         + (f" · {manifest['model']}" if times[manifest["name"]] > 1 else "")
         for path, manifest in manifests.items()
     }
