@@ -74,7 +74,7 @@ class PointMap {
         this.column(data.points, Uint16Array),
         data.rows && this.column(data.rows, Int32Array),
         this.column(data.color.address, Float32Array),
-        data.percentiles && this.column(data.percentiles, Float32Array),
+        data.size && this.column(data.percentiles, Float32Array),
       ]);
       if (turn !== this.turn) return; // a newer run has overtaken this one
       this.status.textContent = "";
@@ -146,13 +146,21 @@ class PointMap {
       hoverdistance: 12, dragmode: this.dragmode, showlegend: false,
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", uirevision: data.version,
     };
-    if (this.gd) for (const name of ["xaxis", "yaxis"]) layout[name].range = [...this.gd.layout[name].range]; // stay where the user has zoomed to
+    // The user's own part of the map stays in sight, whatever is filtered; at first it is the whole.
+    for (const name of ["xaxis", "yaxis"]) layout[name].range = this.gd ? [...this.gd.layout[name].range] : this.whole(name);
     const first = !this.gd;
     this.gd = this.chart;
     await Plotly.react(this.gd, traces, layout, { scrollZoom: true, displayModeBar: false, responsive: true, doubleClick: "reset", doubleClickDelay: 400 });
     if (first) this.listen(Plotly);
     this.showLegend();
     this.showTool();
+  }
+
+  // The range of an axis that shows every image.
+  whole(name) {
+    const side = name === "xaxis" ? 0 : 1, [low, step] = this.data.frame.map((pair) => pair[side]);
+    const span = 65535 * step;
+    return [low - 0.04 * span, low + 1.04 * span];
   }
 
   // Images that another part of the page points at.
@@ -320,7 +328,7 @@ class PointMap {
   }
 
   reset() {
-    if (this.gd) window.Plotly.relayout(this.gd, { "xaxis.autorange": true, "yaxis.autorange": true });
+    if (this.gd) window.Plotly.relayout(this.gd, { "xaxis.range": this.whole("xaxis"), "yaxis.range": this.whole("yaxis") });
   }
 
   onKey(event) {
