@@ -19,7 +19,7 @@ from pvu.errors import QueryError
 from pvu.images import Preprocessing, to_rgb
 
 Box = tuple[int, int, int, int]
-"""Left, top, right, bottom in pixels of the original picture, as Pillow's."""
+"""Left, top, right, bottom in pixels of the picture that was explained, upright, as Pillow's."""
 
 GRID = 8
 # (side as a share of the picture's short side, crops along it). Smaller crops are all uncertain, larger ones all alike.
@@ -68,7 +68,7 @@ class Explanation:
 
     Args:
         uncertainty: u of the whole picture.
-        size: width and height of the original picture, pixels.
+        size: width and height of the picture, upright, in pixels.
         heat: (8, 8) float32 over the whole picture, top row first: the mean u of the crops that show each place, less
             that of all crops. Above 0: more uncertain alone than the rest of the picture; below 0: clearer.
         covered: (8, 8) float32: the mean change of u when each place is covered. Above 0: what makes the picture
@@ -123,11 +123,8 @@ class Explanation:
     def _crop(self) -> str:
         if not self.crop_helps:
             return "No crop that was tried is much clearer than the whole picture."
-        width, height = self.crop.box[2] - self.crop.box[0], self.crop.box[3] - self.crop.box[1]
-        return (
-            f"The clearest crop, {width:,} x {height:,} pixels around {region(self.crop.box, self.size)}, is less "
-            f"uncertain than the whole ({self.crop.uncertainty:.3f})."
-        )
+        where = region(self.crop.box, self.size)
+        return f"The clearest crop, around {where}, is less uncertain than the whole ({self.crop.uncertainty:.3f})."
 
 
 def explain(picture: Image.Image, model: Encoder) -> Explanation:

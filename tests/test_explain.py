@@ -150,7 +150,7 @@ def test_words_for_every_way_it_can_come_out() -> None:
     lower = replace(base, cover_lowest=Part((0, 45, 10, 55), 0.25), crop=Part((20, 0, 80, 60), 0.125))
     assert lower.sentence.split(". ", 1)[1] == (
         "Covering the left lowers the uncertainty most (0.500 to 0.250), covering the lower right raises it most (to "
-        "0.900). The clearest crop, 60 x 60 pixels around the top, is less uncertain than the whole (0.125)."
+        "0.900). The clearest crop, around the top, is less uncertain than the whole (0.125)."
     )
     trifle = replace(base, cover_lowest=Part(box, 0.49), crop=Part(box, 0.49))
     assert trifle.sentence == base.sentence
