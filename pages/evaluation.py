@@ -10,6 +10,7 @@ import streamlit as st
 from pvu.analysis import KEEPS, Evaluation, evaluate, why_not
 from pvu.figures import kept_figure, risk_coverage_figure
 from pvu.store import EmbeddedDataset
+from pvu.ui.calibrating import show_calibration
 from pvu.ui.measures import kept_recalls
 from pvu.ui.state import PAGES, require_dataset
 from pvu.ui.text import plain
@@ -50,6 +51,7 @@ def main() -> None:
         figure = kept_figure(np.array(KEEPS), recalls, height=380)
         st.plotly_chart(figure, key="kept", config={"displayModeBar": False})
         st.caption("Recall@1 when the most uncertain images are left out of the gallery, of the queries, or of both.")
+    show_calibration(dataset)
 
 
 def numbers(evaluation: Evaluation) -> None:

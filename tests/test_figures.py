@@ -14,9 +14,11 @@ import plotly.graph_objects as go
 import pytest
 
 from pvu.analysis import KEEPS, Evaluation, evaluate, recall_by_kept
+from pvu.calibration import reliability
 from pvu.coloring import COLORS, OTHER
 from pvu.figures import (
     kept_figure,
+    reliability_figure,
     risk_coverage_figure,
     umap_map,
     uncertainty_histogram,
@@ -249,3 +251,17 @@ def test_kept_figure(dataset: EmbeddedDataset) -> None:
     assert line.x0 == line.x1 == 70
     assert figure.layout.xaxis.autorange == "reversed"
     assert len(kept_figure(np.array(KEEPS), recalls).layout.shapes) == 0
+
+
+def test_the_reliability_diagram_shows_both_and_the_diagonal() -> None:
+    said = np.linspace(0.05, 0.95, 400)
+    wrong = np.random.default_rng(0).random(400) < said
+    before, after = reliability(np.sqrt(said), wrong), reliability(said, wrong)
+    figure = reliability_figure(before, after)
+    diagonal, *lines = figure.data
+    assert list(diagonal.x) == list(diagonal.y) == [0, 100]
+    assert [line.name for line in lines] == [f"percentile of u: {before.ece:.3f}", f"risk: {after.ece:.3f}"]
+    for line, found in zip(lines, (before, after), strict=True):
+        assert line.x == pytest.approx(100 * found.said)
+        assert line.y == pytest.approx(100 * found.came)
+        assert list(line.customdata) == found.counts.tolist()

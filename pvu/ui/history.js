@@ -1,19 +1,26 @@
 // A new address on the same page is a step of the user only if it names another data set or another query; everything
 // else replaces the entry that is there.
-function isStep(from, to) {
-  if (from.pathname !== to.pathname) return true;
+const PATIENCE = 500; // milliseconds
+
+function kind(from, to) {
+  if (from.pathname !== to.pathname) return "step";
   const before = from.searchParams, after = to.searchParams;
-  if (!before.has("dataset")) return false; // a page that has just been opened says what it shows
-  return ["dataset", "query"].some((name) => before.get(name) !== after.get(name));
+  if (!before.has("dataset")) return "same"; // a page that has just been opened says what it shows
+  if (!after.has("dataset")) return "leaving"; // on the way to another page, or the data set was closed
+  return ["dataset", "query"].some((name) => before.get(name) !== after.get(name)) ? "step" : "same";
 }
 
 export default function () {
   if (window.history.pvuTidy) return;
   window.history.pvuTidy = true;
   const push = window.history.pushState.bind(window.history);
+  let waiting;
   window.history.pushState = (state, title, address) => {
-    const step = address == null || isStep(new URL(window.location.href), new URL(address, window.location.href));
-    if (step) push(state, title, address);
-    else window.history.replaceState(state, title, address);
+    clearTimeout(waiting);
+    const here = new URL(window.location.href);
+    const what = address == null ? "step" : kind(here, new URL(address, here));
+    if (what === "step") push(state, title, address);
+    else if (what === "same") window.history.replaceState(state, title, address);
+    else waiting = setTimeout(() => window.location.href === here.href && push(state, title, address), PATIENCE);
   };
 }

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import pandas as pd
 import pytest
 
 from pvu.analysis import evaluate
+from pvu.risk import calibrate
 from pvu.store import EmbeddedDataset
 from tests.pages.conftest import App
 
@@ -74,3 +76,32 @@ def test_one_label_is_too_few(app: App, make_dataset: Make) -> None:
     dataset = make_dataset("one", (), count=4, table=table)
     app.open("evaluation", dataset=dataset.path.name)
     assert app.texts("info") == ["one has one label only (only), so every answer is correct."]
+
+
+def test_the_risk_is_shown_with_what_can_be_promised(app: App, make_dataset: Make) -> None:
+    labels = ["abcd"[n % 4] if n % 3 else "x" for n in range(150)]
+    table = "path,label\n" + "".join(f"{n:02d}.png,{label}\n" for n, label in enumerate(labels))
+    dataset = make_dataset("mixed", (), count=150, table=table)
+    risk = calibrate(dataset)
+    app.open("evaluation", dataset=dataset.path.name)
+    values = {metric.label: (metric.value, metric.delta) for metric in app.test.metric}
+    assert values["ECE"] == (f"{risk.after.ece:.3f}", f"{risk.after.ece - risk.before.ece:.3f}")
+    assert values["Brier"] == (f"{risk.after.brier:.3f}", f"{risk.after.brier - risk.before.brier:.3f}")
+    assert len(app.charts()) == 3
+    (shown,) = app.test.dataframe
+    assert shown.value["at most wrong"].tolist() == [5, 10, 20]
+    for line, found in zip(shown.value.to_dict("records"), risk.guarantees.values(), strict=True):
+        if found is None:
+            assert pd.isna(line["keeps"])
+        else:
+            assert line["keeps"] == pytest.approx(100 * risk.keeps(found.alpha).mean())
+            assert (line["proved on"], line["of which wrong"]) == (found.kept, found.wrong)
+            assert line["at worst"] == pytest.approx(100 * found.bound)
+    assert any("can it be proved that at most 5 % are wrong" in text for text in app.texts("caption"))
+
+
+def test_too_few_labels_for_a_risk_are_said(app: App, make_dataset: Make) -> None:
+    app.open("evaluation", dataset=make_dataset().path.name)
+    assert app.texts("info") == [
+        "pets has 36 labelled images, and a risk is learned from at least 100. Label more, or use the percentiles."
+    ]
