@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from pvu.errors import PVUError, QueryError
 from pvu.export import (
@@ -169,3 +170,27 @@ def test_corrected_labels_are_the_new_ones_where_there_is_one(tmp_path: Path) ->
     Tags.of(opened).set(1, "fix label", "owl")
     assert corrected_labels(opened).tolist() == [None, "owl", None]
     assert opened.labels.tolist() == [None, None, None]
+
+
+def test_hugging_face_datasets_takes_the_files_in_three_lines(
+    dataset: EmbeddedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets", reason="the package datasets is not installed")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    rows = np.array([5, 2, 11])
+    table, vectors = tmp_path / "kept.parquet", tmp_path / "kept.npy"
+    write_table(export_table(dataset, rows), table)
+    write_embeddings(dataset, rows, vectors)
+
+    # As README.md has it.
+    kept = datasets.Dataset.from_parquet(str(table)).rename_column("path", "image")
+    kept = kept.cast_column("image", datasets.Image())
+    kept = kept.add_column("embedding", list(np.load(vectors).astype("float32")))
+
+    assert kept["label"][:] == dataset.labels[rows].tolist()
+    assert kept["tag"][:] == ["fix label", "drop", None]
+    np.testing.assert_allclose(kept["uncertainty"][:], dataset.uncertainty[rows])
+    np.testing.assert_array_equal(kept["embedding"][:], np.asarray(dataset.embeddings, np.float32)[rows])
+    for row, picture in zip(rows, kept["image"][:], strict=True):
+        with Image.open(dataset.image_path(int(row))) as original:
+            np.testing.assert_array_equal(np.asarray(picture), np.asarray(original))
