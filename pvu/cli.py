@@ -23,6 +23,7 @@ from pvu.export_commands import export
 from pvu.fit_commands import fit
 from pvu.model_commands import export_onnx, import_checkpoint, list_models
 from pvu.paths import typed_path
+from pvu.review_commands import review
 from pvu.terminal import (
     DatasetArgument,
     InputError,
@@ -298,6 +299,7 @@ app.command()(import_checkpoint)
 app.command()(export_onnx)
 app.command()(export)
 app.command()(fit)
+app.command()(review)
 
 
 @app.command("app")
