@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from pvu.duplicates import duplicates
 from pvu.store import EmbeddedDataset
 from pvu.tags import Tags
 
@@ -138,9 +139,20 @@ def _clusters(dataset: EmbeddedDataset) -> pd.Series:
     return pd.Series(clusters.assignment).map(dict(zip(clusters.table["cluster"], names, strict=True)))
 
 
+def _duplicates(dataset: EmbeddedDataset) -> pd.Series:
+    found = duplicates(dataset)
+    groups = pd.Series(None, index=range(len(dataset)), dtype=object)
+    groups.iloc[found.rows] = [f"group {number + 1:,}" for number in found.group]
+    return groups
+
+
 def _tags(dataset: EmbeddedDataset) -> pd.Series:
     return pd.Series(Tags.of(dataset).values.tag, dtype=object)
 
 
 # Columns that pvu makes, by name.
-_MADE: dict[str, Callable[[EmbeddedDataset], pd.Series]] = {"cluster": _clusters, "tag": _tags}
+_MADE: dict[str, Callable[[EmbeddedDataset], pd.Series]] = {
+    "cluster": _clusters,
+    "duplicates": _duplicates,
+    "tag": _tags,
+}

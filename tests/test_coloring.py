@@ -149,3 +149,11 @@ def test_clusters_of_the_same_name_are_told_apart(dataset: EmbeddedDataset) -> N
     table = pd.DataFrame({"cluster": [0, 1], "name": ["cat", "cat"]})
     dataset.__dict__["clusters"] = Clusters(np.array([0, 1, -1] * 4, np.int32), table)
     assert [name for name, _ in words(dataset, "cluster")[:3]] == ["cat (1)", "cat (2)", NONE]
+
+
+def test_duplicates_are_coloured_by_their_group(dataset: EmbeddedDataset) -> None:
+    dataset.similarities[:] = 0  # the fake encoder sees little difference between its pictures
+    dataset.images.loc[[3, 7, 9], "content_hash"] = "same"
+    named = [name for name, _ in words(dataset, "duplicates")]
+    assert named[3] == named[7] == named[9] != NONE
+    assert named.count(named[3]) == 3
