@@ -86,10 +86,11 @@ def overview(dataset: EmbeddedDataset) -> None:
     else:
         st.warning(
             f"The model {plain(dataset.manifest['model'])} has no uncertainty head, so the map and the search work, "
-            "but nothing can be said about uncertainty. Choose the default model, or train a head for this one: see "
-            "training/README.md.",
+            "but nothing can be said about uncertainty. Choose the default model, or fit a head for this one to "
+            "labelled images.",
             icon=":material/help:",
         )
+        st.page_link(PAGES["training"], label="Fit a head to your labels", icon=":material/school:")
 
 
 def ways_on() -> None:

@@ -104,8 +104,12 @@ def start_form(dataset: EmbeddedDataset) -> None:
             "Seed", 0, 9999, 0, key="fit_seed", help="Another one deals the images differently: do the numbers hold?"
         )
     count = counted(usable_count(dataset.version, dataset), "labelled image")
-    words = f"On {count} whose label another one has too. It takes some seconds to a minute, in the background."
-    if button.button("Fit a head", type="primary", icon=":material/school:", width="stretch", key="fit", help=words):
+    clicked = button.button("Fit a head", type="primary", icon=":material/school:", width="stretch", key="fit")
+    st.caption(
+        f"On {count} whose label another one has too. It takes some seconds to a minute, in the background; nothing is "
+        "used before you have seen the numbers."
+    )
+    if clicked:
         model = dataset.manifest["model"]
         start("fit", store=str(dataset.path), seed=int(seed), name=dataset.name, model=model)
 

@@ -63,8 +63,8 @@ def why_not(dataset: EmbeddedDataset) -> str | None:
         return f"{dataset.name} has one label only ({dataset.labels[labelled][0]}), so every answer is correct."
     if not dataset.has_uncertainty:
         return (
-            f"The model {dataset.manifest['model']} has no uncertainty head. Embed with the default model, or train a "
-            "head for this one (training/README.md)."
+            f"The model {dataset.manifest['model']} has no uncertainty head. Embed with the default model, or fit a "
+            "head for this one to your labels: the page Train, or python -m pvu fit."
         )
     return None
 

@@ -93,7 +93,7 @@ class Model:
             raise ModelError(
                 f"The head {self.spec.head} was trained on other weights than those of {self.name}: their hash is "
                 f"{trained_on}, expected {self.backbone_hash}. Use the head that was trained for these weights, or "
-                "train one (training/README.md)."
+                "fit one (the page Train, or python -m pvu fit)."
             )
 
     def encode(self, images: Sequence[Image.Image] | np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

@@ -224,7 +224,8 @@ class EmbeddedDataset:
         if not self.has_uncertainty:
             raise QueryError(
                 f"The model {self.manifest['model']} has no uncertainty head, so nothing can be filtered by "
-                "uncertainty. Embed with the default model, or train a head for this one (see training/README.md)."
+                "uncertainty. Embed with the default model, or fit a head for this one to labelled images: the page "
+                "Train, or python -m pvu fit."
             )
 
     @property

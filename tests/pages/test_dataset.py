@@ -287,7 +287,8 @@ def test_a_model_without_a_head_says_what_is_missing(app: App, make_dataset: Mak
     assert "The model fake has no uncertainty head" in app.texts("warning")[0]
     assert app.charts() == []
     assert app.galleries.shown == {}
-    assert len(app.links()) == 5
+    assert len(app.links()) == 6
+    assert "training" in app.links()
 
 
 def test_data_sets_of_one_image_and_of_equal_images(app: App, tmp_path: Path, make_dataset: Make) -> None:
