@@ -13,6 +13,7 @@ page = st.navigation(
         st.Page(PAGES["map"], title="Map", icon=":material/scatter_plot:", url_path="map"),
         st.Page(PAGES["retrieval"], title="Retrieval", icon=":material/image_search:", url_path="retrieval"),
         st.Page(PAGES["review"], title="Review", icon=":material/rule:", url_path="review"),
+        st.Page(PAGES["compare"], title="Compare", icon=":material/compare:", url_path="compare"),
         st.Page(PAGES["evaluation"], title="Evaluation", icon=":material/query_stats:", url_path="evaluation"),
         st.Page(PAGES["training"], title="Train", icon=":material/school:", url_path="training"),
         st.Page(PAGES["export"], title="Export", icon=":material/ios_share:", url_path="export"),

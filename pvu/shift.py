@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from pvu.clusters import NONE
 from pvu.errors import QueryError
 from pvu.neighbors import cross_neighbors
 from pvu.progress import counted
-from pvu.store import EmbeddedDataset
+from pvu.store import BROUGHT, EmbeddedDataset
 
 NEIGHBORS = 15
 """Neighbours that the two-sample statistic looks at."""
@@ -67,7 +68,8 @@ class Shift:
 
     Args:
         coords: (M, 2) float32, where B's images lie on A's map.
-        nearest: (M,) int32, the row of A nearest to each image of B.
+        neighbors: (M, k) int32, the rows of A nearest to each image of B, nearest first.
+        similarities: (M, k) float32, the cosines that belong to them.
         similarity: the cosine to the nearest image of A: for A the nearest other one, for B the nearest at all.
         percentiles: u as percentiles of A; None if there is no uncertainty.
         uncertain_share: of B above A's UNCERTAIN percentile; NaN without uncertainty. 0.1 if the sets are alike.
@@ -80,7 +82,8 @@ class Shift:
     """
 
     coords: np.ndarray
-    nearest: np.ndarray
+    neighbors: np.ndarray
+    similarities: np.ndarray
     similarity: TwoSamples
     percentiles: TwoSamples | None
     uncertain_share: float
@@ -102,21 +105,22 @@ class Shift:
 
 def why_not(a: EmbeddedDataset, b: EmbeddedDataset) -> str | None:
     """Why two data sets cannot be compared, in one sentence; None if they can."""
-    if b.path == a.path:
-        return f"{b.name} is the open data set itself."
-    if b.manifest["fingerprint"] != a.manifest["fingerprint"]:
-        models = [dataset.manifest["model"] for dataset in (a, b)]
-        if models[0] == models[1] and a.has_encoder:
-            return f"{b.name} was embedded with other weights of {models[1]} than {a.name}: embed both again."
-        if not a.has_encoder or not b.has_encoder:
+    return f"{b.name} is the open data set itself." if b.path == a.path else why_not_these(a.manifest, b.manifest)
+
+
+def why_not_these(a: dict[str, Any], b: dict[str, Any]) -> str | None:
+    """As :func:`why_not`, from the manifests of two stores alone, so that neither need be opened."""
+    if a["fingerprint"] != b["fingerprint"]:
+        if BROUGHT in (a["model"], b["model"]):
             return (
-                f"Nothing says that the embeddings of {b.name} and {a.name} are from one model: bring both with the "
-                "same name for what made them."
+                f"Nothing says that the embeddings of {b['name']} and {a['name']} are from one model: bring both with "
+                "the same name for what made them."
             )
-        return f"{b.name} was embedded with {models[1]}, {a.name} with {models[0]}: embed both with one model."
-    if min(len(a), len(b)) < 2:
-        return f"{b.name if len(b) < 2 else a.name} has one image only."
-    return None
+        if a["model"] == b["model"]:
+            return f"{b['name']} was embedded with other weights of {b['model']} than {a['name']}: embed both again."
+        return f"{b['name']} was embedded with {b['model']}, {a['name']} with {a['model']}: embed both with one model."
+    small = next((manifest["name"] for manifest in (a, b) if manifest["counts"]["images"] < 2), None)
+    return None if small is None else f"{small} has one image only."
 
 
 def compare(a: EmbeddedDataset, b: EmbeddedDataset, *, progress: Callable[[float], None] | None = None) -> Shift:
@@ -139,7 +143,8 @@ def compare(a: EmbeddedDataset, b: EmbeddedDataset, *, progress: Callable[[float
     known = a.has_uncertainty and b.has_uncertainty
     return Shift(
         coords=place(a.coords, indices, similarities),
-        nearest=indices[:, 0],
+        neighbors=indices,
+        similarities=similarities,
         similarity=similarity,
         percentiles=two_samples(a.percentiles, a.percentile(b.uncertainty)) if known else None,
         uncertain_share=float((a.percentile(b.uncertainty) > UNCERTAIN).mean()) if known else float("nan"),

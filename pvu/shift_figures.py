@@ -6,12 +6,14 @@ import numpy as np
 import plotly.graph_objects as go
 
 from pvu.coloring import COLORS, map_rows
-from pvu.figures import LEGEND_ABOVE, MAP_LIMIT, escaped, plain_axes, point_size
-from pvu.shift import FAR, TwoSamples
+from pvu.figures import LEGEND_ABOVE, escaped, plain_axes, point_size
+from pvu.shift import FAR, Shift, TwoSamples
 from pvu.store import EmbeddedDataset
 
 A_COLOR, B_COLOR = COLORS[0], COLORS[1]  # blue and orange: apart for every kind of colour vision, and in grey
 _BINS = 40
+LIMIT = 15_000
+"""Points drawn of each set: their labels go along as text, which is what takes time."""
 
 
 def percentile_figure(found: TwoSamples, names: tuple[str, str], *, height: int = 300) -> go.Figure:
@@ -56,20 +58,24 @@ def _laid_over(figure: go.Figure) -> go.Figure:
 
 
 def two_map(
-    a: EmbeddedDataset, b: EmbeddedDataset, coords: np.ndarray, *, limit: int = MAP_LIMIT, height: int = 620
+    a: EmbeddedDataset, b: EmbeddedDataset, shift: Shift, *, limit: int = LIMIT, height: int = 560
 ) -> go.Figure:
-    """Both sets on A's map, a WebGL trace each, B on top.
+    """Both sets on A's map, a WebGL trace each, B on top; open diamonds where it is far from A.
 
     Args:
         a: the set whose map it is.
         b: the other one.
-        coords: (M, 2) float32, where B's images lie on it.
+        shift: what was found out about them.
         limit: points drawn of each set at the most; of more a random sample, which keeps the density.
         height: pixels.
     """
     figure = go.Figure()
-    sets = ((a, a.coords, A_COLOR, 0.35, "circle"), (b, coords, B_COLOR, 0.8, "diamond"))
-    for dataset, places, color, opacity, symbol in sets:
+    symbols = np.where(shift.far, "diamond-open", "diamond")
+    sets = (
+        (a, a.coords, A_COLOR, 0.35, np.full(len(a), "circle")),
+        (b, shift.coords, B_COLOR, 0.8, symbols),
+    )
+    for dataset, places, color, opacity, kinds in sets:
         rows = map_rows(len(places), limit)
         title = escaped(dataset.name, 40)
         figure.add_scattergl(
@@ -77,7 +83,7 @@ def two_map(
             y=places[rows, 1],
             mode="markers",
             name=f"{title} ({len(dataset):,})",
-            marker={"color": color, "size": point_size(len(rows)), "opacity": opacity, "symbol": symbol},
+            marker={"color": color, "size": point_size(len(rows)), "opacity": opacity, "symbol": kinds[rows]},
             customdata=rows,
             text=_labels(dataset, rows),
             hovertemplate="%{text}<extra>" + title + "</extra>",

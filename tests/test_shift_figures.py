@@ -54,12 +54,13 @@ def test_histograms_of_one_value_are_drawn() -> None:
 def test_the_map_has_a_trace_a_set_and_a_sample_above_a_limit(pair: Pair) -> None:
     a, b = pair
     shift = compare(a, b)
-    first, second = two_map(a, b, shift.coords).data
+    first, second = two_map(a, b, shift).data
     np.testing.assert_array_equal(first.x, a.coords[:, 0])
     np.testing.assert_array_equal(second.y, shift.coords[:, 1])
     assert first.name == "&lt;b&gt;a (30)"
+    assert [symbol.endswith("open") for symbol in second.marker.symbol] == shift.far.tolist()
     assert {first.type, second.type} == {"scattergl"}
-    thin_a, thin_b = two_map(a, b, shift.coords, limit=10).data
+    thin_a, thin_b = two_map(a, b, shift, limit=10).data
     assert len(thin_a.x) == len(thin_b.x) == 10
     np.testing.assert_array_equal(thin_b.x, shift.coords[thin_b.customdata, 0])
     assert list(first.text[:2]) == ["0000000", "0000001"]

@@ -17,7 +17,8 @@ from pvu.ui.text import plain
 
 _STORE = "pvu_store"
 _PARAM = "dataset"
-PAGES = {name: f"{name}.py" for name in ("dataset", "map", "retrieval", "review", "compare", "evaluation", "training", "export")}
+_NAMES = ("dataset", "map", "retrieval", "review", "compare", "evaluation", "training", "export")
+PAGES = {name: f"{name}.py" for name in _NAMES}
 """The pages' files, as seen from pages/navigation.py."""
 
 
