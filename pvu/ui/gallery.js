@@ -88,6 +88,7 @@ class Gallery {
     this.presses = []; // pressed keys that the server has not confirmed yet
     this.count = 0;
     this.current = null; // the row that keys are about
+    this.listen = (event) => this.onKey(event);
     root.addEventListener("focusin", (event) => {
       const card = event.target.closest("button.card");
       if (card) this.mark(Number(card.dataset.row));
@@ -188,7 +189,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   if (!galleries.has(root)) galleries.set(root, new Gallery(root));
   const shown = galleries.get(root);
   shown.update(data, setTriggerValue);
-  const listen = (event) => shown.onKey(event);
-  document.addEventListener("keydown", listen);
-  return () => document.removeEventListener("keydown", listen);
+  // The same function every time: the browser then keeps one, and a key counts once however often this has run.
+  document.addEventListener("keydown", shown.listen);
+  return () => document.removeEventListener("keydown", shown.listen);
 }
