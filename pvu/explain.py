@@ -296,7 +296,9 @@ def overlay(picture: Image.Image, explanation: Explanation, *, side: int = 640, 
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     grey = ImageOps.grayscale(image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)).convert("RGB")
     strongest = np.abs(explanation.heat).max()
-    faint = min(1.0, explanation.spread / STANDS_OUT)
+    faint = (
+        min(1.0, explanation.spread / STANDS_OUT) ** 2
+    )  # no strong colours where the words say that nothing stands out
     relative = explanation.heat * np.float32(faint / strongest if strongest > 0 else 0)
     smooth = np.asarray(Image.fromarray(relative).resize(size, Image.Resampling.BICUBIC)).clip(-1, 1)[..., None]
     colour = np.where(smooth > 0, np.array(_DOUBT, np.float32), np.array(_CLEAR, np.float32))
