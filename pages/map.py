@@ -54,14 +54,14 @@ def looks(dataset: EmbeddedDataset) -> tuple[str, bool]:
         color_choices(dataset),
         format_func=lambda name: _NAMES.get(name, name),
         key="color_by",
-        persist_state="session",
+        bind="query-params",
         help="Uncertainty is shown as a percentile of this data set: dark blue is certain, yellow uncertain. Of words "
         "the commonest have a colour of their own.",
     )
     sized = dataset.has_uncertainty and right.toggle(
         "Uncertain images large and faint",
         key="sized",
-        persist_state="session",
+        bind="query-params",
         help="As the paper draws embeddings: a point is a spot whose size says how sure its place is.",
     )
     return color_by, sized

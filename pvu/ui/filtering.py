@@ -19,7 +19,7 @@ def map_filter(dataset: EmbeddedDataset) -> np.ndarray:
     """
     left, right = st.columns([2, 3], gap="large")
     text = left.text_input(
-        "Find in paths and labels", key="map_find", persist_state="session", placeholder="cat, 2021/05, …"
+        "Find in paths and labels", key="map_find", bind="query-params", placeholder="cat, 2021/05, …"
     )
     shown = matching(dataset.version, text.strip(), dataset)
     if dataset.has_uncertainty:
@@ -30,7 +30,7 @@ def map_filter(dataset: EmbeddedDataset) -> np.ndarray:
             (0, 100),
             format="%d %%",
             key="range",
-            persist_state="session",
+            bind="query-params",
             help="0 is the most certain image of this data set, 100 the most uncertain.",
         )
         if (low, high) != (0, 100):

@@ -242,3 +242,22 @@ def test_three_hundred_thousand_points(server: Server, new_tab: NewTab) -> None:
     tab.shoot("20-map-300000")
     shown = tab.page.evaluate("() => document.querySelector('.pvu-map .chart').data[0].selectedpoints.length")
     assert shown == expected
+
+
+def test_a_link_restores_the_view(tab: Tab, server: Server, new_tab: NewTab, demo: EmbeddedDataset) -> None:
+    tab.open(link("map", demo))
+    drawn(tab)
+    choose(tab, "Colour by", "label")
+    tab.page.get_by_label("Find in paths").fill("cat/")
+    tab.page.keyboard.press("Enter")
+    tab.see("Filtered:")
+    tab.settle()
+    heading = tab.headings()[0]
+    other = new_tab(server)
+    other.open(tab.page.url.removeprefix(f"{server.url}/"))
+    drawn(other)
+    assert other.headings()[0] == heading
+    assert (
+        other.page.locator("[data-testid=stSelectbox]").filter(has_text="Colour by").locator("input").input_value()
+        == "label"
+    )
