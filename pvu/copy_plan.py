@@ -149,7 +149,7 @@ def _path_names(dataset: EmbeddedDataset, labels: np.ndarray) -> list[str]:
     """Each image's own path; where its label is corrected, with the folder named as the old label renamed."""
     names = []
     for path, old, new in zip(dataset.images["path"], dataset.labels, labels, strict=True):
-        parts = [part for part in PurePosixPath(path).parts if part not in ("/", "..")]
+        parts = [part for part in path.split("/") if part not in ("", ".", "..")]
         if new != old:
             places = [place for place, part in enumerate(parts[:-1]) if part == old]
             if not places:
@@ -168,7 +168,7 @@ def _label_names(dataset: EmbeddedDataset, labels: np.ndarray) -> list[str]:
     folders: dict[str | None, str] = dict(zip(known, _unique([folder_name(label) for label in known]), strict=True))
     folders[None] = UNLABELLED if UNLABELLED not in folders.values() else f"{UNLABELLED}-2"
     pairs = zip(dataset.images["path"], labels, strict=True)
-    return _unique([f"{folders[label]}/{PurePosixPath(path).name}" for path, label in pairs])
+    return _unique([f"{folders[label]}/{path.rpartition('/')[2]}" for path, label in pairs])
 
 
 def folder_name(label: str) -> str:
@@ -183,8 +183,9 @@ def _unique(names: list[str]) -> list[str]:
     seen: set[str] = set()
     result = []
     for name in names:
-        number, path, free = 2, PurePosixPath(name), name
+        number, free = 2, name
         while free in seen or (free != name and free in taken):
+            path = PurePosixPath(name)
             free = str(path.with_name(f"{path.stem}-{number}{path.suffix}"))
             number += 1
         seen.add(free)

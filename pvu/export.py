@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.csv
 
 from pvu.errors import PVUError
 from pvu.store import EmbeddedDataset
@@ -115,10 +116,12 @@ def table_bytes(table: pd.DataFrame, suffix: str) -> bytes:
     Raises:
         PVUError: if the format is another, or a path cannot be a line.
     """
-    if suffix == ".csv":
-        return table.to_csv(index=False).encode()
+    buffer = pa.BufferOutputStream()
+    if suffix == ".csv":  # pandas' own writer takes ten times as long
+        options = pa.csv.WriteOptions(quoting_style="needed")
+        pa.csv.write_csv(pa.Table.from_pandas(table, preserve_index=False), buffer, options)
+        return buffer.getvalue().to_pybytes()
     if suffix == ".parquet":
-        buffer = pa.BufferOutputStream()
         table.to_parquet(buffer, index=False)
         return buffer.getvalue().to_pybytes()
     if suffix != ".txt":

@@ -241,8 +241,8 @@ def choose_query(dataset: EmbeddedDataset) -> int | None:
         return None
     certain = dataset.uncertainty <= dataset.threshold(KEEP)
     passes = certain[neighbors]
-    labelled = np.array([label is not None for label in dataset.labels])
-    right = labelled[:, None] & (dataset.labels[neighbors] == dataset.labels[:, None])
+    codes, _ = pd.factorize(dataset.labels)  # -1 for none
+    right = (codes >= 0)[:, None] & (codes[neighbors] == codes[:, None])
     # The graph holds more neighbours than are shown, so the first that pass are what a filtered search finds.
     filtered = passes & (passes.cumsum(axis=1) <= RESULTS)
     gain = (filtered & right).sum(axis=1) - right[:, :RESULTS].sum(axis=1)
