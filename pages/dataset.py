@@ -25,7 +25,7 @@ SHOWN = 12
 
 def main() -> None:
     dataset = current_dataset()
-    job = watched_job("embed")
+    job = watched_job("embed") or watched_job("bring")
     if job is not None:
         st.title("Looking at your images")
         show_run(job, open_result)
@@ -72,7 +72,8 @@ def demo() -> None:
 def overview(dataset: EmbeddedDataset) -> None:
     title, other = st.columns([4, 1], vertical_alignment="bottom")
     title.title(plain(dataset.name))
-    title.caption(plain(f"{dataset.source} · embedded with {dataset.manifest['model']}"))
+    made = f"embedded with {dataset.manifest['model']}" if dataset.has_encoder else "embeddings of your own"
+    title.caption(plain(f"{dataset.source} · {made}"))
     if other.button("Other images …", icon=":material/folder_open:", width="stretch"):
         close_store()
         st.rerun()
@@ -83,6 +84,12 @@ def overview(dataset: EmbeddedDataset) -> None:
         extremes(dataset)
         st.subheader("How uncertainty is spread", anchor=False)
         st.plotly_chart(uncertainty_histogram(dataset), key="histogram", config={"displayModeBar": False})
+    elif not dataset.has_encoder:
+        st.warning(
+            "These embeddings came without uncertainties: the map and the search work, but nothing can be said about "
+            "those. Bring them again with a column named uncertainty, or let the default model look at the images.",
+            icon=":material/help:",
+        )
     else:
         st.warning(
             f"The model {plain(dataset.manifest['model'])} has no uncertainty head, so the map and the search work, "

@@ -11,11 +11,12 @@ from pvu.archives import extract_zip, save_upload
 from pvu.errors import PVUError
 from pvu.images import EXTENSIONS
 from pvu.jobs import DEMO
-from pvu.paths import allowed_roots, is_allowed, typed_path
 from pvu.progress import counted
 from pvu.registry import DEFAULT, REGISTRY, availability, resolve
+from pvu.ui.bringing import embeddings_form
 from pvu.ui.runs import start
 from pvu.ui.text import plain
+from pvu.ui.typed import checked, roots_text
 
 _OTHER = "another timm model …"
 
@@ -29,11 +30,19 @@ def demo_button() -> None:
 def choose_source() -> None:
     """The form for images of one's own. Starts a run, or says in one sentence what is wrong."""
     model = _choose_model()
-    folder, upload = st.tabs([":material/folder: A folder on this computer", ":material/upload: Upload"])
+    folder, upload, brought = st.tabs(
+        [
+            ":material/folder: A folder on this computer",
+            ":material/upload: Upload",
+            ":material/dataset: Embeddings of your own",
+        ]
+    )
     with folder:
         _folder_form(model)
     with upload:
         _upload_form(model)
+    with brought:
+        embeddings_form()
 
 
 def _choose_model() -> str:
@@ -54,7 +63,7 @@ def _choose_model() -> str:
     try:
         spec = resolve(chosen)
         if spec.source == "file":
-            _checked(spec.location, "file of weights")
+            checked(spec.location, "file of weights")
     except PVUError as error:
         st.error(plain(error))
         st.stop()  # nothing can be started before the name is right
@@ -67,7 +76,14 @@ def _choose_model() -> str:
 
 def _folder_form(model: str) -> None:
     with st.form("folder_form", border=False):
-        path = st.text_input("Folder", placeholder="/home/me/photos", key="folder_path")
+        path = st.text_input(
+            "Folder, or a file with images",
+            placeholder="/home/me/photos",
+            key="folder_path",
+            help="A folder of images, a .zip of one; or a data set of Hugging Face's datasets: a folder that "
+            "save_to_disk has written, a snapshot of the hub, a .parquet or .arrow file. Their images are unpacked "
+            "once, into pvu's own folder.",
+        )
         table = st.text_input(
             "CSV with labels (optional)",
             placeholder="found by itself if it is named labels.csv and lies in the folder",
@@ -76,35 +92,18 @@ def _folder_form(model: str) -> None:
             "folder names are the labels.",
         )
         go = st.form_submit_button("Start", type="primary", icon=":material/play_arrow:")
-    roots = ", ".join(str(root) for root in allowed_roots()[:-1])
-    st.caption(f"Searched with all folders inside. Nothing in it is changed. Allowed: anything under {plain(roots)}.")
+    allowed = plain(roots_text())
+    st.caption(f"Searched with all folders inside. Nothing in it is changed. Allowed: anything under {allowed}.")
     if go:
-        _begin(lambda: _checked(path, "folder"), model, str(_checked_table(table)) if table.strip() else None)
+        _begin(lambda: checked(path, "folder"), model, str(_checked_table(table)) if table.strip() else None)
 
 
 def _checked_table(text: str) -> Path | None:
     try:
-        return _checked(text, "CSV")
+        return checked(text, "CSV")
     except PVUError as error:
         st.error(plain(error))
         st.stop()
-
-
-def _checked(text: str, what: str) -> Path:
-    """A path that a person typed, if it exists and lies under an allowed root."""
-    if not text.strip():
-        raise PVUError(f"Give the path of a {what}.")
-    path = typed_path(text.strip())
-    if not path.is_absolute():
-        raise PVUError(f"{path} is not a full path. Give the whole way to the {what}, from / on.")
-    if not is_allowed(path):
-        roots = ", ".join(str(root) for root in allowed_roots()[:-1])
-        raise PVUError(
-            f"{path} is outside the folders that this app may read ({roots}). To allow more, start it with PVU_ROOTS."
-        )
-    if not path.exists():
-        raise PVUError(f"There is no {what} at {path}. Check the path.")
-    return path.resolve()
 
 
 def _upload_form(model: str) -> None:

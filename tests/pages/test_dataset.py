@@ -45,7 +45,8 @@ def give_folder(app: App, path: object, table: object = "") -> App:
 def test_a_new_user_is_offered_a_demo_a_folder_and_an_upload(app: App) -> None:
     app.open()
     assert app.texts("title") == ["Which of your images are uncertain?"]
-    assert [tab.label.split(": ")[1] for tab in app.test.tabs] == ["A folder on this computer", "Upload"]
+    tabs = ["A folder on this computer", "Upload", "Embeddings of your own"]
+    assert [tab.label.split(": ")[1] for tab in app.test.tabs] == tabs
     (picture,) = [element for element in app.test.get("html") if "pvu-explainer" in element.proto.body]
     assert picture.proto.body.count("<img") == 5
     assert "Open again" not in app.texts("subheader")
