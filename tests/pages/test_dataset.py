@@ -227,7 +227,7 @@ def test_a_model_of_the_hub_says_what_it_needs(app: App) -> None:
     other_model(app, "resnet10t.c3_in1k")
     assert any("downloaded from the Hugging Face hub on first use" in text for text in app.texts("caption"))
     assert any("It has no uncertainty head yet." in text for text in app.texts("caption"))
-    assert len(app.test.tabs) == 2
+    assert len(app.test.tabs) == 3
 
 
 def test_a_link_opens_a_data_set(app: App, make_dataset: Make) -> None:
