@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from pvu.coloring import DRAWN_LIMIT, UNCERTAINTY, color_choices
+from pvu.coloring import UNCERTAINTY, color_choices, drawn_count
 from pvu.export import export_table
 from pvu.progress import counted
 from pvu.store import EmbeddedDataset
@@ -87,9 +87,10 @@ def draw(dataset: EmbeddedDataset, color_by: str, sized: bool, shown: np.ndarray
         on_drawn=on_drawn,
     )
     open_image(clicked)
-    if len(dataset) > DRAWN_LIMIT:
+    drawn = drawn_count(len(dataset))
+    if drawn < len(dataset):
         st.caption(
-            f"{DRAWN_LIMIT:,} of {len(dataset):,} points are drawn, a random sample; a lasso counts all of them."
+            f"{drawn:,} of {len(dataset):,} points are drawn, a random sample; a lasso counts all of them."
         )
 
 

@@ -47,8 +47,18 @@ class Coloring:
     legend: tuple[tuple[str, str], ...] = ()
 
 
-def map_rows(count: int, limit: int = DRAWN_LIMIT) -> np.ndarray:
-    """The rows to draw of ``count`` images: all, or a reproducible random sample of ``limit``. Sorted int32."""
+def drawn_count(count: int) -> int:
+    """How many of ``count`` points the browser draws."""
+    return min(count, DRAWN_LIMIT)
+
+
+def map_rows(count: int, limit: int | None = None) -> np.ndarray:
+    """The rows to draw of ``count`` images: all, or a reproducible random sample of ``limit`` (else DRAWN_LIMIT).
+
+    Returns:
+        (min(count, limit),) int32, sorted.
+    """
+    limit = drawn_count(count) if limit is None else limit
     if count <= limit:
         return np.arange(count, dtype=np.int32)
     return np.sort(np.random.default_rng(0).choice(count, limit, replace=False)).astype(np.int32)

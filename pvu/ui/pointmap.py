@@ -12,7 +12,7 @@ import numpy as np
 import plotly.colors
 import streamlit as st
 
-from pvu.coloring import DRAWN_LIMIT, SCALE, coloring, grid, map_rows
+from pvu.coloring import SCALE, coloring, drawn_count, grid, map_rows
 from pvu.selection import in_box, in_polygon
 from pvu.store import EmbeddedDataset
 from pvu.ui.serving import address, plotly_address
@@ -125,7 +125,7 @@ def point_map(
         "plotly": plotly_address(),
         "address": base,
         "points": f"{base}/points",
-        "rows": f"{base}/rows" if len(dataset) > DRAWN_LIMIT else None,
+        "rows": f"{base}/rows" if drawn_count(len(dataset)) < len(dataset) else None,
         "frame": _frame(dataset),
         "percentiles": f"{base}/percentiles" if dataset.has_uncertainty else None,
         "color": _color(dataset, base, color_by, color_title, color_version),

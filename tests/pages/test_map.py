@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 
 from pvu.selection import in_polygon
 from pvu.store import EmbeddedDataset
@@ -188,3 +189,15 @@ def test_uncertain_images_large_and_faint(app: App, make_dataset: Make) -> None:
     assert app.map["size"] is False
     app.test.toggle(key="sized").set_value(True).run()
     assert app.checked().map["size"] is True
+
+
+def test_of_too_many_points_a_sample_is_drawn_and_a_lasso_counts_all(
+    app: App, make_dataset: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = make_dataset()
+    monkeypatch.setattr("pvu.coloring.DRAWN_LIMIT", 10)
+    app.open("map", dataset=dataset.path.name)
+    assert app.map["rows"].endswith("/rows")
+    assert any(text.startswith("10 of 36 points are drawn") for text in app.texts("caption"))
+    app.draw("lasso", LASSO)
+    assert unpacked(app.map["selected"]) == inside(dataset).tolist()
