@@ -117,7 +117,7 @@ class PointMap {
     this.shownRows = all ? this.rows : Int32Array.from(kept, (i) => this.rows[i]);
     const scale = this.scale(take(values));
     const base = Math.min(Math.max(60 / Math.sqrt(Math.max(kept.length, 1)) + 3, 3.2), 10);
-    const marker = { color: scale.values, colorscale: scale.colors, cmin: 0, cmax: 1, size: base, opacity: kept.length > 30000 ? 0.7 : 0.9 };
+    const marker = { color: scale.values, colorscale: scale.colors, cmin: 0, cmax: 1, size: base, opacity: kept.length > 30000 ? 0.7 : 0.9, line: { width: 0 } };
     if (data.size && percentiles) {
       // The paper's look: uncertain images are large and faint.
       const shares = take(percentiles);
