@@ -6,17 +6,23 @@ from typing import Literal
 
 import streamlit as st
 
-from pvu.errors import PVUError
 from pvu.fitting import beats_chance
-from pvu.head_card import headline
 from pvu.jobs import Job, Status
 from pvu.own_heads import Candidate, candidate_of, discard, own_head_facts, use
 from pvu.progress import counted
 from pvu.registry import own_head_path
 from pvu.store import EmbeddedDataset
-from pvu.ui.head_result import fit_reason, show_curve, show_downloads, show_numbers, show_verdict, usable_count
+from pvu.ui.head_result import (
+    fit_reason,
+    show_curve,
+    show_downloads,
+    show_numbers,
+    show_verdict,
+    usable_count,
+)
+from pvu.ui.heads import offer_head, switch_head
 from pvu.ui.runs import show_run, start, watched_job
-from pvu.ui.state import PAGES, open_store, require_dataset
+from pvu.ui.state import PAGES, require_dataset
 from pvu.ui.text import plain
 
 USE = (
@@ -29,6 +35,7 @@ def main() -> None:
     st.title("Train a head")
     dataset = require_dataset("how to give a model without uncertainties a head, learned from your labels")
     explain(dataset)
+    offer_head(dataset)
     reason = fit_reason(dataset.version, dataset)
     if reason is not None:
         st.info(plain(reason), icon=":material/label:")
@@ -79,9 +86,7 @@ def finished(status: Status) -> None:
 
 def begin(dataset: EmbeddedDataset) -> None:
     fitted = own_head_facts(dataset)
-    if fitted is not None:
-        st.info(f"In use: a head that was fitted here, on {plain(headline(fitted))}.", icon=":material/verified:")
-    elif dataset.has_uncertainty:
+    if fitted is None and dataset.has_uncertainty:
         st.info(
             f"{plain(dataset.manifest['model'])} has a head already. You can fit one to your labels all the same: both "
             "are measured, and you choose.",
@@ -119,7 +124,7 @@ def decide(dataset: EmbeddedDataset, candidate: Candidate) -> None:
     yes, no, _ = st.columns([1, 1, 2])
     kind: Literal["primary", "secondary"] = "primary" if beats_chance(candidate.scores) else "secondary"
     if yes.button("Use this head", type=kind, icon=":material/check:", width="stretch", key="use", help=USE):
-        put_to_use(dataset, candidate)
+        switch_head(lambda: use(dataset, candidate))
     if no.button(
         "Discard", icon=":material/delete:", width="stretch", key="discard", help="Forget it, and begin again."
     ):
@@ -127,18 +132,6 @@ def decide(dataset: EmbeddedDataset, candidate: Candidate) -> None:
         st.rerun()
     show_numbers(candidate.facts)
     show_downloads(candidate.head, candidate.card, candidate.facts)
-
-
-def put_to_use(dataset: EmbeddedDataset, candidate: Candidate) -> None:
-    try:
-        with st.spinner("Giving every image its uncertainty …"):
-            made = use(dataset, candidate)
-    except PVUError as error:
-        st.error(plain(error), icon=":material/error:")
-        return
-    open_store(made.path)
-    st.toast("The head is in use: map, search, review and evaluation know uncertainties now.", icon=":material/check:")
-    st.rerun()
 
 
 main()

@@ -32,6 +32,8 @@ from pvu.store import EmbeddedDataset
 NEIGHBORS = 30
 """Neighbours kept for each image: enough for UMAP (15), Recall@k and the review lists."""
 _COLUMNS = ("path", "bytes", "mtime_ns", "width", "height", "content_hash", "uncertainty", "status", "error")
+_KEPT = ("fitted_head",)
+"""What a manifest says of its model's head, and not of this run."""
 _VERSIONS = ("pvu", "torch", "timm", "faiss-cpu", "faiss-gpu", "umap-learn", "numpy", "pillow")
 
 
@@ -83,7 +85,8 @@ def assemble(
     full = _with_labels(pd.concat([table[table["status"] == "ok"], failed], ignore_index=True), files, extra)
     images = pa.Table.from_pandas(full, preserve_index=False)
     atomic_write(building / "images.parquet", lambda file: pq.write_table(images, file))
-    manifest = _manifest(full, encoder, root, extra, files) | (notes or {})
+    kept = {} if previous is None else {name: previous.manifest[name] for name in _KEPT if name in previous.manifest}
+    manifest = _manifest(full, encoder, root, extra, files) | kept | (notes or {})
     atomic_write(building / MANIFEST, lambda file: file.write(json.dumps(manifest, indent=1).encode()))
     commit(path)
 

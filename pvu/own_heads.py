@@ -29,9 +29,9 @@ from pvu.backbones import hash_weights, load_backbone, timm_preprocessing
 from pvu.bootstrap import Estimate
 from pvu.catalog import MANIFEST, commit, partial_path, read_manifest, recover
 from pvu.checkpoint import HEAD_FORMAT, load_head, load_tensors, save_head
-from pvu.errors import CheckpointError, FitError, StoreError
+from pvu.errors import CheckpointError, FitError, ModelError, StoreError
 from pvu.fitting import FitConfig, Fitted, fit_head, why_not_fit
-from pvu.head import UncertaintyHead
+from pvu.head import UncertaintyHead, predict
 from pvu.head_card import write_card
 from pvu.images import Preprocessing
 from pvu.models import fingerprint_of
@@ -238,6 +238,49 @@ def discard(candidate: Candidate) -> None:
     shutil.rmtree(candidate.folder, ignore_errors=True)
 
 
+def head_to_apply(dataset: EmbeddedDataset) -> dict[str, Any] | None:
+    """What the model's own head says of itself, if a store was made by the same backbone without it; else None."""
+    with suppress(
+        CheckpointError, ModelError, KeyError, TypeError
+    ):  # no such head or model, or one that says too little
+        head, facts = load_head(own_head_path(dataset.manifest["model"]))
+        backbone, found = _backbone(facts), dataset.manifest["fingerprint"]
+        fits = head.dim == dataset.embeddings.shape[1] and found != backbone.fingerprint(head)
+        if fits and any(found == backbone.fingerprint(before) for before in _heads(backbone.name)):
+            return facts
+    return None
+
+
+def apply_head(dataset: EmbeddedDataset) -> EmbeddedDataset:
+    """Give another data set of the same backbone the uncertainties of the model's own head, without encoding an image.
+
+    Args:
+        dataset: for which :func:`head_to_apply` is not None.
+
+    Returns:
+        The new store.
+
+    Raises:
+        CheckpointError: if the head is gone.
+        StoreError: if the new store cannot be written.
+    """
+    head, facts = load_head(own_head_path(dataset.manifest["model"]))
+    backbone = _backbone(facts)
+    there = _store_with(dataset, backbone, head)
+    if facts.get("store") == dataset.version and (there / MANIFEST).is_file():
+        return EmbeddedDataset(there)  # what it was fitted on: the numbers of heads that have not seen the images
+    return _with_head(dataset, backbone, head, facts, predict(head, dataset.embeddings))
+
+
+def _backbone(facts: dict[str, Any]) -> Backbone:
+    """The backbone that a head's file names."""
+    how: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in facts["preprocessing"].items()
+    }
+    architecture = resolve(facts["backbone"]).architecture
+    return Backbone(facts["backbone"], architecture, facts["backbone_hash"], Preprocessing(**how))
+
+
 def use(dataset: EmbeddedDataset, candidate: Candidate) -> EmbeddedDataset:
     """Make a candidate the head of its model, and make the store that belongs to it.
 
@@ -256,11 +299,7 @@ def use(dataset: EmbeddedDataset, candidate: Candidate) -> EmbeddedDataset:
     """
     head, facts = load_head(candidate.head)
     uncertainty = np.load(candidate.folder / "uncertainty.npy")
-    how: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in facts["preprocessing"].items()
-    }
-    architecture = resolve(facts["backbone"]).architecture
-    backbone = Backbone(facts["backbone"], architecture, facts["backbone_hash"], Preprocessing(**how))
+    backbone = _backbone(facts)
     target = own_head_path(backbone.name)
     target.parent.mkdir(parents=True, exist_ok=True)
     for source, place in ((candidate.card, target.with_suffix(".md")), (candidate.head, target)):
@@ -285,8 +324,7 @@ def _with_head(
     dataset: EmbeddedDataset, backbone: Backbone, head: UncertaintyHead, facts: dict[str, Any], uncertainty: np.ndarray
 ) -> EmbeddedDataset:
     """A store of the same embeddings, neighbours and map, with other uncertainties (N,) float32."""
-    dim = int(dataset.embeddings.shape[1])
-    path = store_path(dataset.source, _Maker(backbone.name, backbone.fingerprint(head), dim))
+    path = _store_with(dataset, backbone, head)
     with writing(path):
         recover(path)
         building = partial_path(path)
@@ -298,16 +336,23 @@ def _with_head(
         table.loc[table["status"] == "ok", "uncertainty"] = uncertainty.astype(np.float32)
         images = pa.Table.from_pandas(table, preserve_index=False)
         atomic_write(building / "images.parquet", lambda file: pq.write_table(images, file))
-        manifest = read_manifest(dataset.path) | {
+        manifest = {name: value for name, value in read_manifest(dataset.path).items() if name != "fitted_head"} | {
             "fingerprint": backbone.fingerprint(head),
             "has_head": True,
-            "reference_quantiles": facts["reference_quantiles"],
-            "fitted_head": facts,
+            "reference_quantiles": facts.get("reference_quantiles"),
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds"),
         }
+        if "r_auroc" in facts:  # else it was not fitted here
+            manifest["fitted_head"] = facts
         atomic_write(building / MANIFEST, lambda file: file.write(json.dumps(manifest, indent=1).encode()))
         commit(path)
     return EmbeddedDataset(path)
+
+
+def _store_with(dataset: EmbeddedDataset, backbone: Backbone, head: UncertaintyHead) -> Path:
+    """Where the store of the same images with another head lies."""
+    dim = int(dataset.embeddings.shape[1])
+    return store_path(dataset.source, _Maker(backbone.name, backbone.fingerprint(head), dim))
 
 
 def _link(source: Path, target: Path) -> None:

@@ -259,8 +259,8 @@ class EmbeddedDataset:
         model = load_model(self.manifest["model"])
         if model.fingerprint != self.manifest["fingerprint"]:
             raise StoreError(
-                f"The weights of {model.name} have changed since {self.name} was embedded, so a new picture cannot be "
-                f"compared with it. Embed it again: python -m pvu embed {self.source}"
+                f"The weights or the head of {model.name} have changed since {self.name} was embedded, so a new "
+                f"picture cannot be compared with it. Embed it again: python -m pvu embed {self.source}"
             )
         return model
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,13 @@ from pvu.head import predict
 from pvu.models import load_model
 from pvu.own_heads import (
     Candidate,
+    apply_head,
     candidate_folder,
     candidate_of,
     discard,
     fit_candidate,
     fit_job,
+    head_to_apply,
     own_head_facts,
     use,
 )
@@ -184,3 +187,61 @@ def test_without_hard_links_files_are_copied(dataset: EmbeddedDataset, monkeypat
     made = use(dataset, fit_candidate(dataset, QUICK))
     np.testing.assert_array_equal(made.embeddings, dataset.embeddings)
     assert (made.path / "thumbs.bin").stat().st_ino != (dataset.path / "thumbs.bin").stat().st_ino
+
+
+def test_the_head_of_a_store_is_remembered_when_images_are_added(dataset: EmbeddedDataset) -> None:
+    made = use(dataset, fit_candidate(dataset, QUICK))
+    write_pictures(made.source, ["99.png"])
+    newer = embed(made.source, model=made.manifest["model"], workers=0)
+    assert (newer.path, len(newer)) == (made.path, 61)
+    assert own_head_facts(newer) == own_head_facts(made)
+    before = dict(zip(made.images["path"], made.uncertainty, strict=True))
+    assert [before.get(path, u) for path, u in zip(newer.images["path"], newer.uncertainty, strict=True)] == list(
+        newer.uncertainty
+    )
+
+
+def test_another_data_set_of_the_backbone_gets_the_head_without_encoding(
+    dataset: EmbeddedDataset, make_photos: Callable[..., Path]
+) -> None:
+    model = dataset.manifest["model"]
+    other = embed(make_photos(9), model=model, workers=0)
+    assert head_to_apply(other) is None
+    made = use(dataset, fit_candidate(dataset, QUICK))
+    facts = head_to_apply(other)
+    assert facts is not None
+    assert facts["fitted_on"] == "pets"
+    assert head_to_apply(made) is None
+    given = apply_head(other)
+    _, u = given.model.encode([Image.open(given.image_path(row)) for row in range(9)])
+    assert u is not None
+    np.testing.assert_allclose(given.uncertainty, u, rtol=0.02)  # of embeddings kept as float16
+    assert own_head_facts(given) == facts
+    assert head_to_apply(given) is None
+
+
+def test_the_head_of_other_weights_is_not_offered(
+    dataset: EmbeddedDataset, make_photos: Callable[..., Path], weights: Path
+) -> None:
+    before, model = weights.read_bytes(), dataset.manifest["model"]
+    use(dataset, fit_candidate(dataset, QUICK))
+    own_head_path(model).rename(own_head_path(model).with_suffix(".kept"))
+    try:
+        write_weights(weights, seed=1)
+        other = embed(make_photos(9), model=model, workers=0)
+    finally:
+        weights.write_bytes(before)
+    own_head_path(model).with_suffix(".kept").rename(own_head_path(model))
+    assert head_to_apply(other) is None
+
+
+def test_the_set_that_it_was_fitted_on_keeps_the_numbers_of_heads_that_have_not_seen_it(
+    dataset: EmbeddedDataset,
+) -> None:
+    made = use(dataset, fit_candidate(dataset, QUICK))
+    assert head_to_apply(dataset) is not None
+    again = apply_head(dataset)
+    assert again.path == made.path
+    np.testing.assert_array_equal(again.uncertainty, made.uncertainty)
+    head, _ = load_head(own_head_path(made.manifest["model"]))
+    assert not np.allclose(predict(head, made.embeddings), made.uncertainty, rtol=0.05)

@@ -14,6 +14,7 @@ from pvu import jobs
 from pvu.fitting import FitConfig
 from pvu.models import load_model
 from pvu.own_heads import candidate_of, fit_candidate, use
+from pvu.pipeline import embed
 from pvu.progress import Progress
 from pvu.registry import own_head_path
 from pvu.store import EmbeddedDataset
@@ -174,3 +175,20 @@ def test_a_model_with_a_bundled_head_may_be_given_another(app: App, make_dataset
     page(app, make_dataset(count=20))
     assert any("has a head already. You can fit one to your labels all the same" in text for text in app.texts("info"))
     assert labels(app) == ["Fit a head"]
+
+
+def test_a_data_set_embedded_before_gets_the_head_too(
+    app: App, dataset: EmbeddedDataset, make_photos: Callable[..., Path]
+) -> None:
+    other = embed(make_photos(9), model=dataset.manifest["model"], workers=0)
+    page(app, other)
+    assert labels(app) == []  # no labels, no head: nothing to press
+    use(dataset, fit_candidate(dataset, QUICK))
+    app.run()
+    assert any("has another head by now, fitted on 60 images of pets" in text for text in app.texts("info"))
+    app.click("Use it here too")
+    app.run()
+    opened = EmbeddedDataset(other.path.parent / app.test.query_params["dataset"])
+    assert (len(opened), opened.has_uncertainty) == (9, True)
+    assert any(text.startswith("In use: a head that was fitted here") for text in app.texts("info"))
+    assert labels(app) == []
