@@ -460,7 +460,7 @@ def test_new_pictures_are_not_compared_if_the_weights_have_changed(
     dataset: EmbeddedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_model(monkeypatch, "fake-2")
-    with pytest.raises(StoreError, match="weights of fake have changed since photos was embedded"):
+    with pytest.raises(StoreError, match="weights or the head of fake have changed since photos was embedded"):
         dataset.search(picture(1))
 
 

@@ -222,7 +222,7 @@ def test_weights_that_have_changed_are_said(app: App, make_dataset: Make, model:
     app.open("retrieval", dataset=dataset.path.name)
     upload(app, "mine.png", png(picture(1)))
     (error,) = app.texts("error")
-    assert "The weights of fake have changed since pets was embedded" in error
+    assert "The weights or the head of fake have changed since pets was embedded" in error
     app.galleries.click("pick", app.galleries.rows("pick")[0])  # images of the set need no model
     app.run()
     assert len(app.galleries.rows("all")) == 12
