@@ -17,6 +17,8 @@ from pvu.ui.text import plain
 from pvu.ui.why import large_picture, show_why
 
 _OPEN = "pvu_panel"
+_TRAIL = "pvu_panel_trail"
+"""Session key of the images that the panel came from, to go back to."""
 SHOWN = 12
 LIST_NAMES = {
     "ambiguous": "Ambiguous",
@@ -29,8 +31,8 @@ LIST_NAMES = {
 def open_image(row: int | None) -> None:
     """Show an image in the panel at the end of this run; None shows nothing new. For what a gallery returns."""
     if row is not None:
-        st.session_state[_OPEN] = int(row)
-        st.session_state["pvu_last_image"] = int(row)
+        st.session_state[_OPEN] = st.session_state["pvu_last_image"] = int(row)
+        st.session_state[_TRAIL] = []
 
 
 def last_image() -> int | None:
@@ -170,6 +172,12 @@ def _new_label(dataset: EmbeddedDataset, tags: Tags, row: int) -> None:
         _show_again()
 
 
+def _go_to(row: int) -> None:
+    """From one image in the panel to another."""
+    st.session_state[_OPEN] = st.session_state["pvu_last_image"] = row
+    _show_again()
+
+
 def _ways_on(row: int) -> None:
     left, right = st.columns(2)
     if left.button("Search with it", icon=":material/image_search:", width="stretch", key="panel_search"):
@@ -178,6 +186,9 @@ def _ways_on(row: int) -> None:
     if right.button("Show on map", icon=":material/scatter_plot:", width="stretch", key="panel_map"):
         _close()
         show_on_map(row)
+    trail = st.session_state.get(_TRAIL)
+    if trail and st.button("Back to the image before", icon=":material/arrow_back:", width="stretch", key="panel_back"):
+        _go_to(trail.pop())
 
 
 def _neighbours(dataset: EmbeddedDataset, row: int) -> None:
@@ -192,8 +203,8 @@ def _neighbours(dataset: EmbeddedDataset, row: int) -> None:
     st.markdown("**Nearest images**", help="By the cosine of their embeddings. A click looks at one of them.")
     clicked = gallery(dataset, cards, key="panel_neighbours", width=96)
     if clicked is not None:
-        open_image(clicked)
-        _show_again()
+        st.session_state.setdefault(_TRAIL, []).append(row)
+        _go_to(clicked)
 
 
 def _same(label: object, other: object) -> bool | None:

@@ -56,6 +56,9 @@ def test_a_neighbour_is_opened_in_its_turn(app: App, make_dataset: Make) -> None
     app.run()
     assert str(dataset.image_path(other)) in [code.value for code in app.test.code]
     assert app.map["ring"] == [other]
+    app.click("Back to the image before")
+    assert str(dataset.image_path(7)) in [code.value for code in app.test.code]
+    assert not [button for button in app.test.button if button.label == "Back to the image before"]
 
 
 def test_a_tag_is_saved_at_once_and_taken_off_again(app: App, make_dataset: Make) -> None:
