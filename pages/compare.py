@@ -14,7 +14,7 @@ from pvu.ui.state import require_dataset
 from pvu.ui.text import plain
 from pvu.ui.why import large_picture
 
-_NEAREST = 8
+_NEAREST = 12
 _PAGE = 24
 
 
@@ -38,7 +38,7 @@ def main() -> None:
     )
     st.caption(
         f"The map is that of {plain(dataset.name)}; an image of {plain(other.name)} lies between the images of it that "
-        "are nearest to it. An open diamond says that even they are far: it shows something that is not on this map. "
+        "are nearest to it. A cross says that even they are far: it shows something that is not on this map. "
         "Click a name above the map to hide its points; scroll to zoom."
     )
     distributions(dataset, other, shift)

@@ -60,7 +60,7 @@ def _laid_over(figure: go.Figure) -> go.Figure:
 def two_map(
     a: EmbeddedDataset, b: EmbeddedDataset, shift: Shift, *, limit: int = LIMIT, height: int = 560
 ) -> go.Figure:
-    """Both sets on A's map, a WebGL trace each, B on top; open diamonds where it is far from A.
+    """Both sets on A's map, a WebGL trace each, B on top; crosses where it is far from A.
 
     Args:
         a: the set whose map it is.
@@ -70,7 +70,7 @@ def two_map(
         height: pixels.
     """
     figure = go.Figure()
-    symbols = np.where(shift.far, "diamond-open", "diamond")
+    symbols = np.where(shift.far, "x", "diamond")
     sets = (
         (a, a.coords, A_COLOR, 0.35, np.full(len(a), "circle")),
         (b, shift.coords, B_COLOR, 0.8, symbols),
@@ -83,7 +83,12 @@ def two_map(
             y=places[rows, 1],
             mode="markers",
             name=f"{title} ({len(dataset):,})",
-            marker={"color": color, "size": point_size(len(rows)), "opacity": opacity, "symbol": kinds[rows]},
+            marker={
+                "color": color,
+                "size": point_size(len(rows)) + (dataset is b),
+                "opacity": opacity,
+                "symbol": kinds[rows],
+            },
             customdata=rows,
             text=_labels(dataset, rows),
             hovertemplate="%{text}<extra>" + title + "</extra>",

@@ -58,7 +58,7 @@ def test_the_map_has_a_trace_a_set_and_a_sample_above_a_limit(pair: Pair) -> Non
     np.testing.assert_array_equal(first.x, a.coords[:, 0])
     np.testing.assert_array_equal(second.y, shift.coords[:, 1])
     assert first.name == "&lt;b&gt;a (30)"
-    assert [symbol.endswith("open") for symbol in second.marker.symbol] == shift.far.tolist()
+    assert [symbol == "x" for symbol in second.marker.symbol] == shift.far.tolist()
     assert {first.type, second.type} == {"scattergl"}
     thin_a, thin_b = two_map(a, b, shift, limit=10).data
     assert len(thin_a.x) == len(thin_b.x) == 10
