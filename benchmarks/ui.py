@@ -5,8 +5,8 @@
 Runs every page without a browser, by Streamlit's AppTest, on a made-up store (benchmarks/synthetic.py). Each row is one
 kind of interaction, done once with cold caches ("first") and then ``repeats`` times, each time with other values where
 that makes a difference. Printed is the time of a whole run of the page as the user waits for it, and the CPU time of
-the process, which other work on the machine hardly lengthens; the limit is 0.3 s. What takes longer the first time shows
-a spinner.
+the process, which other work on the machine hardly lengthens; the limit is 0.3 s. What takes longer the first time
+shows a spinner.
 """
 
 from __future__ import annotations
