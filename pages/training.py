@@ -97,9 +97,8 @@ def begin(dataset: EmbeddedDataset) -> None:
         show_numbers(fitted)
         own = own_head_path(dataset.manifest["model"])
         show_downloads(own, own.with_suffix(".md"), fitted)
-        st.caption(
-            f"To go back to the model without it, delete {plain(own)}; data sets made without it stay as they are."
-        )
+        st.caption("To go back to the model without it, delete this file; data sets made without it stay as they are.")
+        st.code(str(own), language=None, wrap_lines=True)
 
 
 def start_form(dataset: EmbeddedDataset) -> None:
