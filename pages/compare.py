@@ -65,7 +65,7 @@ def distributions(dataset: EmbeddedDataset, other: EmbeddedDataset, shift: Shift
             st.info("One of the two has no uncertainties.", icon=":material/help:")
         else:
             st.plotly_chart(figure_of("percentiles", dataset, other, shift), key="u", config={"displayModeBar": False})
-            st.caption(f"The bars of {plain(dataset.name)} are all as high: it is measured in percentiles of its own.")
+            st.caption(f"The bars of {plain(dataset.name)} are about as high: these are percentiles of its own.")
     with right:
         st.subheader("How near", anchor=False)
         figure = figure_of("similarity", dataset, other, shift)

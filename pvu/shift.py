@@ -98,6 +98,11 @@ class Shift:
         return float(self.far.mean())
 
     @property
+    def same_share(self) -> float:
+        """The share of B that A has too: the same picture, or as good as."""
+        return float((self.similarity.b > _SAME).mean())
+
+    @property
     def farthest(self) -> np.ndarray:
         """(M,) int rows of B, the farthest from A first."""
         return np.argsort(self.similarity.b, kind="stable")
@@ -237,12 +242,13 @@ def _uncertainty(a: EmbeddedDataset, b: EmbeddedDataset, shift: Shift) -> str:
 
 def _distance(a: EmbeddedDataset, b: EmbeddedDataset, shift: Shift) -> str:
     share = f"{100 * shift.far_share:.0f} % of {b.name} is farther from {a.name} than 95 % of {a.name}'s own images are"
+    # Half a percent would be written as 1 %, less as none.
+    same = f" {100 * shift.same_share:.0f} % of {b.name} is in {a.name} too." if shift.same_share >= 0.005 else ""
     if shift.similarity.alike:
-        return f"{b.name} lies as near to {a.name} as {a.name}'s images lie to each other."
-    if np.median(shift.similarity.b) > np.median(shift.similarity.a):
-        nearer = f"{b.name} lies nearer to {a.name} than {a.name}'s images lie to each other"
-        return f"{nearer}: are some images in both? {share}."
-    return f"{b.name} shows other things than {a.name}: {share} (5 % if they were alike)."
+        return f"{b.name} lies as near to {a.name} as {a.name}'s images lie to each other.{same}"
+    if np.median(shift.similarity.b) > np.median(shift.similarity.a) and shift.far_share <= 1 - FAR / 100:
+        return f"{b.name} lies nearer to {a.name} than {a.name}'s images lie to each other.{same}"
+    return f"{b.name} shows other things than {a.name}: {share} (5 % if they were alike).{same}"
 
 
 def _mixing(a: EmbeddedDataset, b: EmbeddedDataset, shift: Shift) -> str:

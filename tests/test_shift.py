@@ -173,7 +173,22 @@ def test_the_same_images_lie_where_they_lay_and_are_called_too_near(make: Make) 
     shift = compare(a, b)
     np.testing.assert_array_equal(shift.neighbors[:, 0], np.arange(320))
     np.testing.assert_array_equal(shift.coords, a.coords)
-    assert "are some images in both?" in sentences(a, b, shift)["distance"]
+    nearer = "b lies nearer to a than a's images lie to each other. 100 % of b is in a too."
+    assert sentences(a, b, shift)["distance"] == nearer
+
+
+def test_images_in_both_sets_are_counted_beside_what_is_new(make: Make) -> None:
+    a = make("a", ALL, seed=1)
+    z = np.load(Path(a.manifest["brought"]["embeddings"]))
+    new = make("new", {6: 60}, seed=3)
+    both = Path(a.manifest["brought"]["embeddings"]).with_name("both.npy")
+    np.save(both, np.concatenate([z[:40], np.load(new.manifest["brought"]["embeddings"])]))
+    np.save(both.with_name("u.npy"), np.random.default_rng(0).uniform(size=100))
+    shift = compare(a, b := bring(both, uncertainty=both.with_name("u.npy"), space="test"))
+    assert shift.same_share == pytest.approx(0.4)
+    said = sentences(a, b, shift)["distance"]
+    assert said.startswith("both shows other things than a: 60 % of both is farther")
+    assert said.endswith("40 % of both is in a too.")
 
 
 def test_visits_by_a_naive_loop(make: Make) -> None:

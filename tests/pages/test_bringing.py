@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pvu import jobs
+from pvu.bring import bring
 from pvu.progress import PHASES
 from pvu.ui.runs import WORDS
+from pvu.ui.state import PAGES
 from tests.pages.conftest import App
 
 
@@ -103,6 +105,24 @@ def test_what_is_wrong_inside_the_files_is_said_by_the_job(
     ]
     app.click("Choose other files")
     assert app.texts("error") == []
+
+
+@pytest.mark.parametrize("with_u", [True, False])
+def test_every_page_shows_brought_embeddings(with_u: bool, app: App, allowed: Path, quick_map: None) -> None:
+    table = pd.read_csv(allowed / "t.csv").assign(label=["cat", "dog"] * 6)
+    table.drop(columns=[] if with_u else "uncertainty").to_csv(allowed / "t.csv", index=False)
+    dataset = bring(allowed / "clip.npy", table=allowed / "t.csv", images=allowed / "photos", workers=0)
+    app.open(dataset=dataset.path.name)
+    for page in PAGES:
+        app.go(page)
+        assert app.texts("error") == [], page
+    # The image panel, and the question that only a model can answer.
+    app.test.session_state["pvu_panel"] = 3
+    app.go("map")
+    if with_u:
+        app.test.toggle(key="panel_why").set_value(True)
+        app.run()
+        assert any("were brought, not made here" in text for kind in ("info", "error") for text in app.texts(kind))
 
 
 def test_every_phase_has_words_and_a_share_of_the_bar() -> None:
