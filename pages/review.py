@@ -7,12 +7,11 @@ import streamlit as st
 
 from pvu.lists import ReviewList
 from pvu.progress import counted
-from pvu.review import CLEAR_UP_TO
 from pvu.store import EmbeddedDataset
 from pvu.tags import Tags
 from pvu.ui.gallery import Card, GalleryEvent, paged, picking_gallery
 from pvu.ui.panel import open_image
-from pvu.ui.reviewing import CUTOFFS, TITLES, badge, cards, list_of, picked_for_labelling
+from pvu.ui.reviewing import TITLES, badge, cards, controls, list_of, picked_for_labelling, remember
 from pvu.ui.state import PAGES, require_dataset, set_selection
 from pvu.ui.tagging import KEYS, drop_others, tag_bar, take_presses
 from pvu.ui.text import plain
@@ -25,19 +24,21 @@ GROUPS = 8
 def main() -> None:
     st.title("Review")
     dataset = require_dataset("the images worth a look: ambiguous, likely mislabelled, duplicates, and outliers")
-    cutoffs = {name: st.session_state.get(f"cutoff_{name}", cutoff.usual) for name, cutoff in CUTOFFS.items()}
-    clear_up_to = st.session_state.get("clear_up_to", CLEAR_UP_TO)
-    lists = {name: list_of(dataset, name, cutoffs[name], clear_up_to=clear_up_to) for name in TITLES}
+    lists = {name: list_of(dataset, name) for name in TITLES}
+    names = [*TITLES, PICK]
+    linked = st.query_params.get("list")
+    remember("review_list", linked if linked in names else "ambiguous")
     chosen = st.segmented_control(
         "List",
-        [*TITLES, PICK],
+        names,
         format_func=lambda name: f"{TITLES[name]} · {len(lists[name]):,}" if name in TITLES else "Pick for labelling",
-        default="ambiguous",
         required=True,
         key="review_list",
-        persist_state="session",
         label_visibility="collapsed",
     )
+    assert chosen is not None  # required
+    if linked != chosen:
+        st.query_params["list"] = chosen  # so that the address leads here
     if chosen == PICK:
         pick(dataset)
     else:
@@ -75,38 +76,11 @@ def show(dataset: EmbeddedDataset, found: ReviewList) -> None:
     finish(dataset, event, suggestions)
 
 
-def controls(name: str) -> bool:
-    cutoff = CUTOFFS[name]
-    left, middle, right = st.columns([2, 2, 1], gap="large", vertical_alignment="center")
-    left.slider(
-        cutoff.label,
-        *(cutoff.low, cutoff.high, cutoff.usual),
-        step=cutoff.step,
-        format=cutoff.format,
-        help=cutoff.help,
-        key=f"cutoff_{name}",
-        persist_state="session",
-    )
-    if name == "outliers":
-        middle.slider(
-            "Clear means: at most as uncertain as … of the images",
-            *(5.0, 100.0, CLEAR_UP_TO),
-            step=5.0,
-            format="%.0f %%",
-            help="Bad pictures are far from everything too. 100 % lets them in.",
-            key="clear_up_to",
-            persist_state="session",
-        )
-    return right.toggle(
-        "Not yet tagged", key="only_untagged", persist_state="session", help="Hide images that have a tag."
-    )
-
-
 def below_bar(dataset: EmbeddedDataset, found: ReviewList, places: np.ndarray, key: str) -> None:
     with st.container(horizontal=True):
         if found.name == "duplicates":
-            first = np.concatenate([[True], np.diff(found.group[places]) > 0]) if len(places) else places
-            drop_others(dataset, found.rows[places[~first]] if len(places) else places, key=key)
+            not_first = np.flatnonzero(np.diff(found.group) == 0) + 1
+            drop_others(dataset, found.rows[np.intersect1d(places, not_first)], key=key)
         to_map(dataset, found.rows[places], key)
 
 

@@ -77,6 +77,14 @@ function cell(data, card, gallery) {
     }
     node.append(strip);
   }
+  if (card.offer) {
+    const [words, key] = card.offer;
+    const button = element("button", "offer", words);
+    button.type = "button";
+    button.title = "Key " + key.toUpperCase();
+    button.onclick = () => gallery.say(key, [card.row]);
+    node.append(button);
+  }
   return node;
 }
 
@@ -176,9 +184,13 @@ class Gallery {
 
   press(key) {
     const rows = this.picked.size ? [...this.picked] : this.current === null ? [] : [this.current];
+    this.say(key, rows);
+    if (!this.picked.size) this.move(1);
+  }
+
+  say(key, rows) {
     this.presses.push({ number: ++this.count, key, rows });
     this.send("pressed", this.presses);
-    if (!this.picked.size) this.move(1);
   }
 }
 

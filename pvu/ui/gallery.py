@@ -35,6 +35,7 @@ class Card:
         badge: a short word in the picture's corner, such as its tag.
         note: a sentence below the image: the evidence for what is said of it.
         beside: other images shown small below it, as (row, words for the tooltip).
+        offer: a button below it, as (its words, the key that it stands for), in a picking gallery with that key.
     """
 
     row: int
@@ -45,6 +46,7 @@ class Card:
     badge: str = ""
     note: str = ""
     beside: tuple[tuple[int, str], ...] = ()
+    offer: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,7 @@ def _card(dataset: EmbeddedDataset, card: Card, action: str) -> dict[str, Any]:
         "badge": card.badge,
         "note": card.note,
         "beside": [{"row": row, "tip": tip} for row, tip in card.beside],
+        "offer": card.offer,
     }
     if card.similarity is not None:
         data["similarity"] = f"{card.similarity:.2f}"

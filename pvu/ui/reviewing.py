@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -107,8 +108,44 @@ def _list(version: str, name: str, cutoff: float, clear_up_to: float, _dataset: 
     return outliers(_dataset, cutoff=cutoff, clear_up_to=clear_up_to)
 
 
-def list_of(dataset: EmbeddedDataset, name: str, cutoff: float, *, clear_up_to: float = CLEAR_UP_TO) -> ReviewList:
-    """One list with a cut-off, kept for the next time."""
+def remember(key: str, usual: Any) -> Any:
+    """A widget's value, also while the widget is not shown: what it has now, or had last, or is usual.
+
+    Call it before the widget is made, and give the widget the key alone.
+    """
+    kept = st.session_state.setdefault(key, st.session_state.get(f"kept:{key}", usual))
+    st.session_state[f"kept:{key}"] = kept
+    return kept
+
+
+def controls(name: str) -> bool:
+    """The sliders of a list; returns whether tagged images are to be hidden."""
+    cutoff = CUTOFFS[name]
+    left, middle, right = st.columns([2, 2, 1], gap="large", vertical_alignment="center")
+    left.slider(
+        cutoff.label,
+        *(cutoff.low, cutoff.high),
+        step=cutoff.step,
+        format=cutoff.format,
+        help=cutoff.help,
+        key=f"cutoff_{name}",
+    )
+    if name == "outliers":
+        middle.slider(
+            "Clear means: at most as uncertain as … of the images",
+            *(5.0, 100.0),
+            step=5.0,
+            format="%.0f %%",
+            help="Bad pictures are far from everything too. 100 % lets them in.",
+            key="clear_up_to",
+        )
+    remember("only_untagged", False)
+    return right.toggle("Not yet tagged", key="only_untagged", help="Hide images that have a tag.")
+
+
+def list_of(dataset: EmbeddedDataset, name: str) -> ReviewList:
+    """One list with the cut-offs that the user has chosen, kept for the next time."""
+    cutoff, clear_up_to = remember(f"cutoff_{name}", CUTOFFS[name].usual), remember("clear_up_to", CLEAR_UP_TO)
     if name == "mislabelled":  # the vote is the same for every cut-off
         return _list(dataset.version, name, 0.5, CLEAR_UP_TO, dataset).above(cutoff)
     return _list(dataset.version, name, cutoff, clear_up_to, dataset)
@@ -137,16 +174,20 @@ def cards(dataset: EmbeddedDataset, found: ReviewList, places: np.ndarray, tags:
     for place in places.tolist():
         row = int(found.rows[place])
         others = [int(other) for other in found.beside[place] if other >= 0]
-        mark, tone = "", ""
-        if found.leak[place]:
-            mark, tone = "leak", "removed"
-        elif found.suggested[place] is not None:
-            mark, tone = f"→ {found.suggested[place]}", "added"
+        suggested = found.suggested[place]
         note = found.text(place)
         if found.name == "duplicates":
             note = f"Group {found.group[place] + 1:,}. {note}"
-        beside = tuple((other, beside_tip(dataset, row, other)) for other in others)
-        made.append(Card(row, mark=mark, tone=tone, note=note, beside=beside, badge=badge(tags, row)))
+        made.append(
+            Card(
+                row,
+                mark="leak" if found.leak[place] else f"→ {suggested}" if suggested is not None else "",
+                badge=badge(tags, row),
+                note=note,
+                beside=tuple((other, beside_tip(dataset, row, other)) for other in others),
+                offer=(f"Accept “{suggested}”", "f") if suggested is not None else None,
+            )
+        )
     return made
 
 

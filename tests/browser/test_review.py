@@ -119,6 +119,8 @@ def test_f_accepts_the_suggested_label_and_arrows_move(
     expect_badges(tab, {rows[1]: f"label: {planted[rows[1]]}"})
     assert tags.values.label[rows[1]] == planted[rows[1]]
     tab.shoot("review-mislabelled")
+    tab.page.get_by_role("button", name=f"Accept “{planted[rows[0]]}”").first.click()
+    expect_badges(tab, {row: f"label: {planted[row]}" for row in rows[:2]})
 
 
 def test_keys_do_nothing_while_somebody_types(

@@ -65,6 +65,7 @@ def test_mislabelled_cards_show_both_labels_and_f_accepts_the_suggested_one(
     row = dataset.find_row("cat/00.png")
     (card,) = [card for card in galleries.shown["review_mislabelled"] if card["row"] == row]
     assert (card["label"], card["mark"]) == ("dog", "→ cat")
+    assert card["offer"] == ("Accept “cat”", "f")
     galleries.press("review_mislabelled", "f", [row])
     app.run()
     assert Tags.of(dataset).values.label[row] == "cat"
@@ -183,6 +184,14 @@ def test_groups_stay_whole_and_all_but_the_first_can_be_dropped(
     assert Tags.of(dataset).counts[DROP] == 0
 
 
+def test_a_link_leads_to_the_list(app: App, galleries: Galleries, dataset: EmbeddedDataset) -> None:
+    app.open("review", dataset=dataset.path.name, list="outliers")
+    assert list(galleries.data) == ["review_outliers"]
+    assert app.test.query_params["list"] in ("outliers", ["outliers"])
+    open_list(app, dataset, "duplicates")
+    assert app.test.query_params["list"] in ("duplicates", ["duplicates"])
+
+
 def test_without_labels_the_list_says_so(app: App, make_dataset: Make) -> None:
     open_list(app, make_dataset(labels=()), "mislabelled")
     assert "This list compares labels, and pets has none" in app.texts("info")[0]
@@ -252,3 +261,20 @@ def test_labels_from_tables_are_shown_as_they_are(app: App, galleries: Galleries
     app.run()
     captions = [element.value for element in app.test.get("caption")]
     assert any(r"\!\[\]\(https\://example.org/x.png\)" in caption for caption in captions)
+
+
+def test_cut_offs_are_kept_over_lists_and_pages(app: App, galleries: Galleries, dataset: EmbeddedDataset) -> None:
+    open_list(app, dataset, "ambiguous")
+    (slider,) = [slider for slider in app.test.slider if slider.key == "cutoff_ambiguous"]
+    slider.set_value(70.0)
+    app.run()
+    expected = ambiguous(dataset, cutoff=70).rows.tolist()
+    for page in ("map", "review"):
+        app.go(page)
+    assert galleries.rows("review_ambiguous") == expected
+    for name in ("outliers", "ambiguous"):
+        (control,) = [control for control in app.test.get("button_group") if control.key == "review_list"]
+        assert f"Ambiguous · {len(expected)}" in control.options
+        control.set_value(name)
+        app.run()
+    assert galleries.rows("review_ambiguous") == expected
