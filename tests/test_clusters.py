@@ -131,7 +131,7 @@ def test_nothing_in_a_cluster_gives_an_empty_table() -> None:
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> EmbeddedDataset:
+def dataset(tmp_path: Path, quick_map: None) -> EmbeddedDataset:
     write_pictures(tmp_path / "pets", [f"{label}/{n:02d}.png" for label in ("cat", "dog", "owl") for n in range(20)])
     return embed(tmp_path / "pets", model=FakeEncoder(), workers=0)
 
