@@ -6,8 +6,9 @@ function kind(from, to) {
   if (from.pathname !== to.pathname) return "step";
   const before = from.searchParams, after = to.searchParams;
   if (!before.has("dataset")) return "same"; // a page that has just been opened says what it shows
-  if (!after.has("dataset")) return "leaving"; // on the way to another page, or the data set was closed
-  return ["dataset", "query"].some((name) => before.get(name) !== after.get(name)) ? "step" : "same";
+  const changed = ["dataset", "query"].filter((name) => before.get(name) !== after.get(name));
+  if (changed.some((name) => before.has(name) && !after.has(name))) return "leaving"; // for another page, it may be
+  return changed.length ? "step" : "same";
 }
 
 export default function () {

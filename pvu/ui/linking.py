@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from pvu.conditions import Condition
 from pvu.store import EmbeddedDataset
@@ -42,13 +43,15 @@ def current_view(dataset: EmbeddedDataset) -> View:
     said = {name: st.query_params[name] for name in PARAMS if name in st.query_params}
     version, view = st.session_state.get(_VIEW, ("", View()))
     written = st.session_state.get(_WRITTEN, {})
-    # Another page's address has no settings, and a query asked for empties it: neither is a link without any.
-    staying = _ALWAYS in st.session_state and "query_row" not in st.session_state
+    staying = _ALWAYS in st.session_state
+    # In between two runs of this page the address says at best what the one before has written: a browser that is
+    # quicker than the server sends an older one. Only at first, and after Back, it is the user who says something.
+    followed = _came_back() or (bool(said) and not staying)
     if version != dataset.version and version and said.items() <= written.items():
         # Another data set was opened, or this one embedded anew: its rows and columns are others.
         view = replace(view, rows=(), where=(), max_u=None, page=1)
         _fill(view)
-    elif said != written and (said or staying):
+    elif followed and said != written:
         view, problems = read_view(said, dataset)
         _fill(view)
         st.session_state.pop(PICTURES, None)
@@ -61,6 +64,12 @@ def current_view(dataset: EmbeddedDataset) -> View:
         st.warning(plain(problem), icon=":material/link_off:")
     st.session_state[_VIEW] = (dataset.version, view)
     return view
+
+
+def _came_back() -> bool:
+    """Whether the user has pressed Back or Forward."""
+    context = get_script_run_ctx()
+    return context is not None and context.is_history_navigation
 
 
 def _asked(dataset: EmbeddedDataset, view: View) -> View:

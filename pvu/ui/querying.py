@@ -121,6 +121,7 @@ def show_query(query: ChosenQuery) -> None:
     if query.pictures:
         width = "stretch" if query.count == 1 else 96
         st.image([picture.shown for picture in query.pictures], width=width)  # type: ignore[arg-type]
+        st.caption("A link to this page cannot hold your own pictures.")
     elif query.count == 1:
         source = f"{address(query.dataset)}/image/{query.rows[0]}"
         name = html.escape(query.names[0], quote=True)

@@ -73,7 +73,7 @@ def test_a_search_with_and_without_the_uncertain_half(server: Server, new_tab: N
     assert tab.page.get_by_text("Precision@12").count() == 2
     tab.shoot("9-retrieval-50")
     tab.page.reload()
-    tab.see("Without the most uncertain 10 %")
+    tab.see("Without the most uncertain 50 %")
     assert tab.cards(0) == everything
 
 
@@ -125,7 +125,8 @@ def test_cards_are_reached_and_pressed_by_keyboard(tab: Tab, demo: EmbeddedDatas
     assert int(row) == tab.cards(0)[0]
     assert tab.page.get_by_role("button", name=str(demo.images["path"].iloc[int(row)])).count() >= 1
     tab.page.keyboard.press("Enter")
-    tab.page.wait_for_url(re.compile(f"query={row}$"))
+    tab.page.get_by_role("button", name="Search with it").click()
+    tab.page.wait_for_url(re.compile(f"query={row}&"))
     tab.settle()
     assert int(row) not in tab.cards(0)
 

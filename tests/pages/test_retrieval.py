@@ -160,9 +160,7 @@ def test_a_certain_query_is_not_warned_about(app: App, make_dataset: Make) -> No
 @pytest.mark.parametrize("query", ["36", "-1", "²", "9" * 5000, "two", "", "1.5"])
 def test_a_link_to_a_row_that_does_not_exist_offers_a_choice(app: App, make_dataset: Make, query: str) -> None:
     dataset = make_dataset()
-    app.open("retrieval", dataset=dataset.path.name)
-    app.test.query_params["query"] = query
-    app.run()
+    follow(app, dataset, query=query)
     assert app.texts("title") == ["Search by image"]
     assert "all" not in app.galleries.shown
     assert len(app.galleries.rows("pick")) == 16
@@ -170,9 +168,7 @@ def test_a_link_to_a_row_that_does_not_exist_offers_a_choice(app: App, make_data
 
 def test_a_link_to_a_row_opens_it(app: App, make_dataset: Make) -> None:
     dataset = make_dataset()
-    app.open("retrieval", dataset=dataset.path.name)
-    app.test.query_params["query"] = "7"
-    app.run()
+    follow(app, dataset, query="7")
     assert app.galleries.rows("all") == dataset.search(7, 12)["row"].tolist()
 
 
@@ -281,10 +277,9 @@ def link(app: App) -> dict[str, str]:
 
 def follow(app: App, dataset: EmbeddedDataset, **params: str) -> App:
     """Open a link of the retrieval page as a new visitor."""
-    app.open("retrieval", dataset=dataset.path.name)
     for name, value in params.items():
         app.test.query_params[name] = value
-    return app.run()
+    return app.open("retrieval", dataset=dataset.path.name)
 
 
 def test_several_ticked_images_are_searched_with_together(app: App, make_dataset: Make) -> None:
@@ -589,7 +584,10 @@ def test_several_rows_in_a_link(app: App, make_dataset: Make) -> None:
     dataset = make_dataset()
     follow(app, dataset, query="7,9,7")
     assert app.galleries.rows("all") == dataset.search([7, 9], 12)["row"].tolist()
-    follow(app, dataset, query=",".join(["1"] * 51))
+
+
+def test_too_many_rows_in_a_link_are_said(app: App, make_dataset: Make) -> None:
+    follow(app, make_dataset(), query=",".join(["1"] * 51))
     assert app.texts("warning") == ["The link searches with 51 images; at most 50 are possible."]
 
 
@@ -630,3 +628,29 @@ def test_brought_embeddings_take_no_new_picture(app: App, make_dataset: Make, mo
 def test_the_model_is_named(app: App, make_dataset: Make) -> None:
     app.open("retrieval", dataset=make_dataset().path.name)
     assert app.texts("caption")[0] == "pets · 36 images · fake"
+
+
+def test_back_brings_the_view_before_and_a_late_address_does_not(
+    app: App, make_dataset: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_query(app, make_dataset(), 7)
+    first = link(app)
+    app.test.slider(key="hide").set_value(40).run()
+    app.test.session_state["query_row"] = 9
+    second = link(app.run())
+    assert (second["query"], second["at"]) == ("9", "40")
+
+    def arrive() -> App:
+        for name in second:
+            del app.test.query_params[name]
+        for name, value in first.items():
+            app.test.query_params[name] = value
+        return app.run()
+
+    arrive()  # what a browser sends that has not heard of the last run yet
+    assert link(app) == second
+    with monkeypatch.context() as patch:
+        patch.setattr("pvu.ui.linking._came_back", lambda: True)
+        arrive()
+        assert link(app) == first
+    assert app.test.slider(key="hide").value == 10
