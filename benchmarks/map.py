@@ -13,14 +13,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +23,7 @@ import playwright.sync_api as playwright
 from streamlit.testing.v1 import AppTest
 
 from benchmarks.synthetic import synthetic_store
+from tests.browser.conftest import FLAGS, chromium, serve
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = Path(__file__).parent / "map_reference.py"
@@ -54,29 +50,6 @@ class Cost:
     paint: float
     repaint: float
     server: float
-
-
-@contextmanager
-def serving(script: Path, home: Path) -> Iterator[str]:
-    """A Streamlit server of a script."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", str(script), f"--server.port={port}", "--server.headless=true"]
-    environment = {**os.environ, "PVU_HOME": str(home)}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{url}/_stcore/health", timeout=1).close()  # noqa: S310 (our own server)
-                break
-            except OSError:
-                time.sleep(0.2)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 class Meter:
@@ -153,27 +126,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=300_000)
     parser.add_argument("--home", type=Path, default=Path(tempfile.gettempdir()) / "pvu-benchmark")
-    parser.add_argument("--chromium", default="/usr/bin/chromium")
     options = parser.parse_args()
-    from tests.browser.conftest import FLAGS
-
     store = synthetic_store(options.home, options.count)
     os.environ["PVU_HOME"] = str(options.home)
     navigation = ROOT / "pages" / "navigation.py"
     views = {
-        "the app's map": (ROOT / "app.py", f"map?dataset={store.name}", "map", navigation, "map.py"),
-        "st.plotly_chart, same hover": (REFERENCE, f"?dataset={store.name}", "chart", REFERENCE, None),
-        "st.plotly_chart, bare": (REFERENCE, f"?dataset={store.name}&bare=1", "chart", REFERENCE, None),
+        "the app's map": ("app.py", f"map?dataset={store.name}", "map", navigation, "map.py"),
+        "st.plotly_chart, same hover": (str(REFERENCE), f"?dataset={store.name}", "chart", REFERENCE, None),
+        "st.plotly_chart, bare": (str(REFERENCE), f"?dataset={store.name}&bare=1", "chart", REFERENCE, None),
     }
     costs: dict[str, Cost] = {}
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=options.chromium, args=FLAGS)
+        browser = driver.chromium.launch(executable_path=chromium(), args=FLAGS)
         for name, (script, path, kind, tested, page_file) in views.items():
-            with serving(script, options.home) as url:
+            with serve(options.home, options.home, script=script) as server:
                 page = browser.new_context(viewport={"width": 1400, "height": 1000}).new_page()
                 page.set_default_timeout(120_000)
                 warm = lambda tested=tested, page_file=page_file: server_seconds(tested, page_file, store.name)  # noqa: E731
-                costs[name] = measure(page, f"{url}/{path}", kind, warm)
+                costs[name] = measure(page, f"{server.url}/{path}", kind, warm)
                 page.context.close()
         browser.close()
     report(options.count, costs)

@@ -89,9 +89,7 @@ def draw(dataset: EmbeddedDataset, color_by: str, sized: bool, shown: np.ndarray
     open_image(clicked)
     drawn = drawn_count(len(dataset))
     if drawn < len(dataset):
-        st.caption(
-            f"{drawn:,} of {len(dataset):,} points are drawn, a random sample; a lasso counts all of them."
-        )
+        st.caption(f"{drawn:,} of {len(dataset):,} points are drawn, a random sample; a lasso counts all of them.")
 
 
 def side(dataset: EmbeddedDataset, shown: np.ndarray) -> None:

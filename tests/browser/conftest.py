@@ -75,13 +75,13 @@ class Server:
 
 
 @contextmanager
-def serve(home: Path, root: Path) -> Iterator[Server]:
-    """Start the app in a process of its own, as ``make app`` does."""
+def serve(home: Path, root: Path, *, script: str = "app.py") -> Iterator[Server]:
+    """Start the app, or another script, in a process of its own, as ``make app`` does."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={port}", "--server.headless=true"]
+    command = [sys.executable, "-m", "streamlit", "run", script, f"--server.port={port}", "--server.headless=true"]
     environment = {**os.environ, "PVU_HOME": str(home), "PVU_ROOTS": str(root)}
     with (home.parent / "server.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
@@ -150,13 +150,13 @@ class Tab:
     strangers: list[str] = field(default_factory=list)
 
     def watch(self) -> None:
-        self.page.on("console", lambda message: message.type == "error" and self._note(message))
+        self.page.on("console", self._note)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self._check(request.url))
         self.page.on("websocket", lambda socket: self._check(socket.url))
 
     def _note(self, message: playwright.ConsoleMessage) -> None:
-        if not OWN_PROBES.search(message.location["url"]):
+        if message.type == "error" and not OWN_PROBES.search(message.location["url"]):
             self.errors.append(f"{message.text} ({message.location['url']})")
 
     def _check(self, address: str) -> None:
