@@ -12,13 +12,13 @@ embeddings of a size, for the time.
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy.stats import rankdata
 from sklearn.linear_model import Ridge
 
@@ -79,7 +79,7 @@ def rows_of(dataset: EmbeddedDataset, config: FitConfig) -> Iterator[str]:
         f"{fitted.labels:,} labels, Recall@1 {fitted.recall_at_1:.3f}, {steps} steps"
     )
     phases = ", ".join(f"{phase} {spent:.1f}" for phase, spent in seconds.items())
-    yield f"  {fitted.seconds:.1f} s on {torch.get_num_threads()} threads, {cpu:.1f} s of processor time ({phases})"
+    yield f"  {fitted.seconds:.1f} s on {os.cpu_count()} cores, {cpu:.1f} s of processor time ({phases})"
     for name, score in fitted.scores.items():
         yield f"  {NAMES[name]:46}{score.value:.3f}  {score.low:.3f} to {score.high:.3f}"
     if dataset.manifest["model"] == MADE_UP:

@@ -266,7 +266,8 @@ class _Fit:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             head = UncertaintyHead(self.z.shape[1], config.hidden)
-        optimizer = torch.optim.AdamW(parameter_groups(head, config.weight_decay), lr=config.lr, betas=(0.8, 0.95))
+        groups = parameter_groups(head, config.weight_decay)
+        optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(0.8, 0.95), fused=True)
         losses: list[float] = []
         for step in range(self.steps):
             if step % _TELL == 0:
