@@ -211,6 +211,13 @@ def test_placing_by_hand() -> None:
     np.testing.assert_allclose(place(coords, neighbors, similarities), [[0.5, 0], [0, 8 / (1 + e)]], atol=1e-3)
 
 
+def test_an_image_between_two_groups_goes_with_the_larger_one() -> None:
+    coords = np.array([[0, 0], [1, 0], [0, 1], [100, 0], [101, 0]], np.float32)
+    similarities = np.full((1, 5), 0.9, np.float32)
+    ((x, y),) = place(coords, np.array([[3, 0, 4, 1, 2]]), similarities)
+    assert (x, y) == pytest.approx((1 / 3, 1 / 3))
+
+
 def test_images_held_out_of_a_map_are_placed_near_where_it_had_them() -> None:
     pictures, labels = load_digits(return_X_y=True)
     pictures, labels = pictures[:500].astype(np.float32), labels[:500]
@@ -234,7 +241,7 @@ def test_images_held_out_of_a_map_are_placed_near_where_it_had_them() -> None:
         nearest = np.argsort(distances, axis=1)[:, :10]
         return float((labels[~held][nearest] == labels[held][:, None]).mean())
 
-    assert labels_kept(ours) > labels_kept(theirs) - 0.01
+    assert labels_kept(ours) > labels_kept(theirs) - 0.005
     assert labels_kept(ours) > 0.8
     spread = np.median(np.linalg.norm(rng.permutation(reducer.embedding_)[:100] - theirs, axis=1))
     assert np.median(np.linalg.norm(ours - theirs, axis=1)) < 0.1 * spread
