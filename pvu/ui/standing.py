@@ -40,7 +40,7 @@ def _show_risk(dataset: EmbeddedDataset, query: ChosenQuery) -> None:
     if query.count > 1:
         reason = "A risk is known for single pictures only, and these are several."
     if reason is not None:
-        st.caption("No risk.", help=plain(reason))
+        st.caption("Its risk is not known.", help=plain(reason))
         return
     risk = risk_of(dataset.version, dataset)
     value, proved = query_risk(dataset, query, risk)

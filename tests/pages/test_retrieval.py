@@ -298,6 +298,7 @@ def test_several_ticked_images_are_searched_with_together(app: App, make_dataset
     assert f"The most uncertain of them is at least as uncertain as **{highest:.0f} %**" in " ".join(
         app.texts("markdown")
     )
+    assert "Its risk is not known." in captions(app)
     app.galleries.click("query", rows[1])
     app.run()
     assert link(app)["query"] == str(rows[1])
