@@ -37,8 +37,8 @@ def main() -> None:
         config={"scrollZoom": True, "displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "toImage"]},
     )
     st.caption(
-        f"The map is that of {plain(dataset.name)}; an image of {plain(other.name)} lies amid the images of it that are "
-        "nearest to it. A cross says that even they are far: it shows something that is not on this map. "
+        f"The map is that of {plain(dataset.name)}; an image of {plain(other.name)} lies amid those of it "
+        "that are nearest. A cross says that even they are far: it shows something that is not on this map. "
         "Click a name above the map to hide its points; scroll to zoom."
     )
     distributions(dataset, other, shift)
