@@ -81,8 +81,7 @@ class EmbeddedDataset:
             self.coords = np.load(self.path / "umap.npy")
             with np.load(self.path / "neighbors.npz") as graph:
                 self.neighbors, self.similarities = graph["indices"], graph["similarities"]
-            clusters = self.path / "clusters.npy"
-            self._assignment = np.load(clusters) if clusters.exists() else None
+            self._assignment = np.load(file) if (file := self.path / "clusters.npy").exists() else None
             thumbs = self.path / "thumbs.bin"
             self._thumbs = np.memmap(thumbs, np.uint8, mode="r") if thumbs.stat().st_size else np.empty(0, np.uint8)
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, pa.ArrowException) as error:
@@ -186,8 +185,7 @@ class EmbeddedDataset:
     def reference_percentile(self, uncertainty: Any) -> np.ndarray:
         """The share, in percent, of the head's reference pictures that is at most as uncertain as given values.
 
-        ``percentile`` compares with this data set; this compares with pictures that are the same for every data set
-        of a model, so that two data sets can be told apart by it.
+        They are the same for every data set of a model, so that two data sets can be compared by it.
 
         Args:
             uncertainty: u, any shape.
