@@ -9,7 +9,7 @@ from pvu.lists import ReviewList
 from pvu.progress import counted
 from pvu.store import EmbeddedDataset
 from pvu.tags import Tags
-from pvu.ui.gallery import Card, GalleryEvent, paged, picking_gallery
+from pvu.ui.gallery import Card, paged, picking_gallery
 from pvu.ui.panel import open_image
 from pvu.ui.reviewing import TITLES, badge, cards, controls, list_of, picked_for_labelling, remember
 from pvu.ui.state import PAGES, require_dataset, set_selection
@@ -66,14 +66,15 @@ def show(dataset: EmbeddedDataset, found: ReviewList) -> None:
         shown = places[np.isin(found.group[places], groups)]
     else:
         shown = paged(places, key=key, size=SIZE)
-    with holder:
-        event = picking_gallery(dataset, cards(dataset, found, shown, tags), key=key, keys=KEYS, width=158)
     suggested = {int(found.rows[place]): found.suggested[place] for place in shown}
     suggestions = suggested if found.name == "mislabelled" else None
+    with holder:
+        event = picking_gallery(dataset, cards(dataset, found, shown, tags), key=key, keys=KEYS, width=158)
+        take_presses(dataset, event, suggestions)
     with bar:
         tag_bar(dataset, event.picked, key=key, suggested=suggestions)
         below_bar(dataset, found, places, key)
-    finish(dataset, event, suggestions)
+    open_image(event.clicked)
 
 
 def below_bar(dataset: EmbeddedDataset, found: ReviewList, places: np.ndarray, key: str) -> None:
@@ -102,14 +103,26 @@ def pick(dataset: EmbeddedDataset) -> None:
         "left out: a label for a picture that cannot be told teaches nothing."
     )
     left, middle, right = st.columns([1, 2, 1], gap="large", vertical_alignment="center")
-    count = left.number_input("How many", 1, min(2000, len(dataset)), min(20, len(dataset)), key="pick_count")
+    count = left.number_input(
+        "How many", 1, min(2000, len(dataset)), min(20, len(dataset)), key="pick_count", persist_state="session"
+    )
     percentile = 100
     if dataset.has_uncertainty:
         percentile = middle.slider(
-            "At most as uncertain as … of the images", 5, 100, 80, 5, format="%d %%", key="pick_percentile"
+            "At most as uncertain as … of the images",
+            5,
+            100,
+            80,
+            5,
+            format="%d %%",
+            key="pick_percentile",
+            persist_state="session",
         )
     untagged = right.toggle(
-        "Away from tagged images", key="pick_untagged", help="Picks none that has a tag, and none like those."
+        "Far from tagged",
+        key="pick_untagged",
+        persist_state="session",
+        help="Picks none that has a tag, and none like those.",
     )
     rows = picked_for_labelling(dataset, int(count), int(percentile), untagged=untagged)
     if len(rows) == 0:
@@ -121,14 +134,10 @@ def pick(dataset: EmbeddedDataset) -> None:
     with holder:
         made = [Card(int(row), badge=badge(tags, int(row))) for row in shown]
         event = picking_gallery(dataset, made, key=key, keys=KEYS, width=158)
+        take_presses(dataset, event)
     with bar:
         tag_bar(dataset, event.picked, key=key)
         to_map(dataset, rows, key)
-    finish(dataset, event, None)
-
-
-def finish(dataset: EmbeddedDataset, event: GalleryEvent, suggested: dict[int, str] | None) -> None:
-    take_presses(dataset, event, suggested)
     open_image(event.clicked)
 
 

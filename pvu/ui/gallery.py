@@ -117,7 +117,8 @@ def picking_gallery(
     """As :func:`gallery`, with a box to tick on each image, and keys.
 
     Arrows move from image to image, the space bar ticks, Enter is a click. Ticks outlive pages of the gallery and of
-    the app until :func:`unpick`. No key press is lost, however quickly they come.
+    the app until :func:`unpick`. No key press is lost, however quickly they come, if what is pressed is done at once:
+    the next key can end the run at any later call of Streamlit, and a press is told once.
 
     Args:
         keys: what other keys do, as {"k": "keep", ...}; they come back as ``pressed``. They work anywhere on the page
@@ -129,14 +130,15 @@ def picking_gallery(
         state[_picked_key(key)] = [int(row) for row in state[key]["picked"]]
 
     def on_pressed() -> None:
-        # Before the script runs, so that this run's gallery tells the browser which presses have arrived.
-        new = [press for press in state[key]["pressed"] if press["number"] > state.get(f"handled:{key}", 0)]
-        state[f"presses:{key}"] = [*state.get(f"presses:{key}", []), *new]
-        if new:
-            state[f"handled:{key}"] = new[-1]["number"]
+        # Before the script runs, so that this run's gallery tells the browser which presses have arrived. In one
+        # assignment: the next key can end this callback before any of them. The browser repeats what has not arrived.
+        handled, waiting = state.get(presses, (0, []))
+        new = [press for press in state[key]["pressed"] if press["number"] > handled]
+        state[presses] = (new[-1]["number"] if new else handled, [*waiting, *new])
 
+    presses = f"presses:{key}"
     picked = state.get(_picked_key(key), [])
-    handled = state.get(f"handled:{key}", 0)
+    handled = state.get(presses, (0, []))[0]
     data = {
         **_data(dataset, cards, action, width),
         "pick": True,
@@ -151,9 +153,12 @@ def picking_gallery(
         on_picked_change=on_picked,
         on_pressed_change=on_pressed,
     )
-    presses = state.pop(f"presses:{key}", [])
-    pressed = tuple(Pressed(press["key"], tuple(int(row) for row in press["rows"])) for press in presses)
-    return GalleryEvent(_clicked(result), tuple(picked), pressed)
+    handled, waiting = state.get(presses, (0, []))
+    pressed = tuple(Pressed(press["key"], tuple(int(row) for row in press["rows"])) for press in waiting)
+    event = GalleryEvent(_clicked(result), tuple(picked), pressed)
+    if waiting:
+        state[presses] = (handled, [])
+    return event
 
 
 def unpick(key: str) -> None:

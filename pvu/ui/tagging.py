@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -18,11 +19,15 @@ KEYS = {"k": KEEP, "d": DROP, "f": FIX, "u": UNSURE, "z": "undo"}
 LEGEND = "Keys: **K** keep, **D** drop, **F** fix label, **U** unsure, **Z** undo; arrows move, the space bar ticks."
 _ICONS = {KEEP: ":material/check:", DROP: ":material/delete:", UNSURE: ":material/help:", FIX: ":material/edit:"}
 _ERROR = "tagging_error"
+_SAID = "tagging_said"
 _RELABEL = "tagging_relabel"
 
 
 def take_presses(dataset: EmbeddedDataset, event: GalleryEvent, suggested: Mapping[int, str] | None = None) -> None:
     """Do what the keys pressed in a gallery mean, then run again to show it.
+
+    Call it right after the gallery, before anything else is shown: the next key can end this run at any call of
+    Streamlit, and the gallery does not tell of a press twice. For the same reason nothing is shown in here.
 
     Args:
         dataset: where the gallery's images are from.
@@ -31,16 +36,18 @@ def take_presses(dataset: EmbeddedDataset, event: GalleryEvent, suggested: Mappi
     """
     if not event.pressed:
         return
+    notes: dict[str, Any] = {}
     for press in event.pressed:
         rows = list(press.rows)
         if press.key == "z":
-            _undo(dataset)
+            notes |= _undone(dataset)
         elif press.key != "f":
-            _set(dataset, rows, KEYS[press.key])
+            notes |= _tagged(dataset, rows, KEYS[press.key])
         elif suggested and all(row in suggested for row in rows):
-            _set(dataset, rows, FIX, [suggested[row] for row in rows])
+            notes |= _tagged(dataset, rows, FIX, [suggested[row] for row in rows])
         else:
-            st.session_state[_RELABEL] = rows
+            notes[_RELABEL] = rows
+    st.session_state.update(notes)
     st.rerun()
 
 
@@ -55,7 +62,7 @@ def tag_bar(
         key: the gallery's, whose ticks are taken off afterwards.
         suggested: labels that can be accepted, by row.
     """
-    _show_error()
+    _show_what_happened()
     count = len(picked)
     on = f"Tags the {counted(count, 'ticked image')}." if count else "Tick images first; shift and click ticks a range."
     buttons = st.container(horizontal=True, vertical_alignment="center")
@@ -160,12 +167,17 @@ def _ask(rows: list[int] | None) -> None:
 
 
 def _bulk(dataset: EmbeddedDataset, rows: list[int], tag: str | None, label: str | list[str] | None, key: str) -> None:
-    if _set(dataset, rows, tag, label):
+    failed = _tagged(dataset, rows, tag, label)
+    st.session_state.update(failed)
+    if not failed:
         unpick(key)
         st.session_state.pop(_RELABEL, None)
 
 
-def _set(dataset: EmbeddedDataset, rows: list[int], tag: str | None, label: str | list[str] | None = None) -> bool:
+def _tagged(
+    dataset: EmbeddedDataset, rows: list[int], tag: str | None, label: str | list[str] | None = None
+) -> dict[str, str]:
+    """Tag or untag; returns what to remember for the next run: nothing, if all is well."""
     try:
         tags = Tags.of(dataset)
         if tag is None:
@@ -173,21 +185,24 @@ def _set(dataset: EmbeddedDataset, rows: list[int], tag: str | None, label: str 
         else:
             tags.set(rows, tag, label)
     except PVUError as error:
-        st.session_state[_ERROR] = str(error)
-        return False
-    return True
+        return {_ERROR: str(error)}
+    return {}
 
 
 def _undo(dataset: EmbeddedDataset) -> None:
+    st.session_state.update(_undone(dataset))
+
+
+def _undone(dataset: EmbeddedDataset) -> dict[str, str]:
     try:
-        said = Tags.of(dataset).undo()
+        return {_SAID: Tags.of(dataset).undo() or "There is nothing to undo."}
     except PVUError as error:
-        st.session_state[_ERROR] = str(error)
-        return
-    st.toast(plain(said or "There is nothing to undo."), icon=":material/undo:")
+        return {_ERROR: str(error)}
 
 
-def _show_error() -> None:
-    message = st.session_state.pop(_ERROR, None)
+def _show_what_happened() -> None:
+    message, said = st.session_state.pop(_ERROR, None), st.session_state.pop(_SAID, None)
     if message:
         st.error(plain(message), icon=":material/error:")
+    if said:
+        st.toast(plain(said), icon=":material/undo:")

@@ -174,3 +174,18 @@ def test_groups_of_duplicates_lie_side_by_side(
     tab.page.keyboard.press("z")
     expect_badges(tab, {})
     tab.shoot("review-duplicates")
+
+
+@pytest.mark.parametrize("pause", [0, 60])
+def test_no_key_is_lost_or_counted_twice_while_the_page_is_busy(
+    reviewing: Server, dataset: EmbeddedDataset, tags: Tags, new_tab: Callable[..., Tab], pause: int
+) -> None:
+    """Keys come while the run of an earlier one is under way, and end it at any of its steps."""
+    tab = new_tab(reviewing)
+    rows = open_review(tab, dataset, "Ambiguous")[:12]
+    for letter in "kduzkdukzkdu":
+        tab.page.keyboard.press(letter)
+        tab.page.wait_for_timeout(pause)
+    expected = [KEEP, DROP, None, None, KEEP, DROP, UNSURE, None, None, KEEP, DROP, UNSURE]
+    expect_badges(tab, {row: tag for row, tag in zip(rows, expected, strict=True) if tag})
+    assert tags.values.tag[rows].tolist() == expected

@@ -210,7 +210,7 @@ def test_a_pick_keeps_to_the_certain_and_away_from_the_tagged(
     assert len(set(rows)) == 20
     assert (dataset.percentiles[rows] <= 80).all()
     Tags.of(dataset).set(rows, KEEP)
-    (toggle,) = [toggle for toggle in app.test.toggle if toggle.label == "Away from tagged images"]
+    (toggle,) = [toggle for toggle in app.test.toggle if toggle.label == "Far from tagged"]
     toggle.set_value(True)
     app.run()
     assert not set(galleries.rows("review_pick")) & set(rows)
