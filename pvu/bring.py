@@ -98,14 +98,7 @@ def bring(
     files = _locate(brought.table, root, only_allowed=only_allowed, report=report)
     encoder = _head(uncertainty_model, files)
     maker = _maker(brought, encoder, space)
-    source = "given" if brought.has_uncertainty else None if encoder is None else encoder.name
-    facts: dict[str, Any] = {
-        "embeddings": str(given[0]),
-        "digest": brought.digest,
-        "space": space,
-        "uncertainty": source,
-    }
-    facts["pictures"] = int((files["bytes"] > 0).sum())
+    facts = _facts(brought, files, encoder, space)
     # One store for each file of embeddings and folder: bringing a newer version of the file replaces it.
     path = store_path(given[0], _Maker(BROUGHT, str(root), maker.dim))
     with writing(path):
@@ -161,6 +154,17 @@ def _maker(brought: Brought, encoder: Encoder | None, space: str | None) -> _Mak
     identity = f"{space or brought.digest}\0{of_u}\0{dim}"
     fingerprint = "brought-" + hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
     return _Maker(BROUGHT, fingerprint, dim, getattr(encoder, "reference_quantiles", None))
+
+
+def _facts(brought: Brought, files: pd.DataFrame, encoder: Encoder | None, space: str | None) -> dict[str, Any]:
+    """What the manifest says under "brought"."""
+    return {
+        "embeddings": str(brought.file),
+        "digest": brought.digest,
+        "space": space,
+        "uncertainty": "given" if brought.has_uncertainty else None if encoder is None else encoder.name,
+        "pictures": int((files["bytes"] > 0).sum()),
+    }
 
 
 def _is_current(path: Path, notes: dict[str, Any], files: pd.DataFrame) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pvu.progress import counted
 from pvu.terminal import Interruptible, JsonOption, ProgressBar, print_json, quiet_stdout
+
+if TYPE_CHECKING:
+    from pvu.store import EmbeddedDataset
 
 LISTED = 10
 
@@ -55,6 +58,10 @@ def bring(
             progress=run.progress,
             should_stop=run.should_stop,
         )
+    _print(dataset, as_json)
+
+
+def _print(dataset: EmbeddedDataset, as_json: bool) -> None:
     facts = dataset.manifest["brought"]
     if as_json:
         known = {"dataset": dataset.name, "store": dataset.path, "images": len(dataset), "failed": len(dataset.failed)}

@@ -16,40 +16,10 @@ def embeddings_form() -> None:
     st.markdown("Embeddings from a model of your own get the same map, search and review. Nothing of yours is changed.")
     with st.form("bring_form", border=False):
         left, right = st.columns(2, gap="large")
-        embeddings = left.text_input(
-            "Embeddings",
-            placeholder="/home/me/clip.npy",
-            key="bring_embeddings",
-            help="A .npy of shape (N, D), or a .parquet with a column of lists of numbers.",
-        )
-        table = left.text_input(
-            "Table (optional)",
-            placeholder="/home/me/images.csv",
-            key="bring_table",
-            help="A .csv or .parquet with a row for each embedding, in the same order. Columns: path, label, "
-            "uncertainty, each if there is one; all others become columns to colour by. A Parquet file of embeddings "
-            "may have these columns itself.",
-        )
-        uncertainty = left.text_input(
-            "Uncertainties (optional)",
-            placeholder="a column of the table, if it has one",
-            key="bring_uncertainty",
-            help="A .npy of shape (N,): higher is more uncertain.",
-        )
-        images = right.text_input(
-            "Folder of the images (optional)",
-            placeholder="/home/me/photos",
-            key="bring_images",
-            help="What the table's paths are relative to. Without it there are grey tiles in place of pictures, unless "
-            "the paths are full ones.",
-        )
-        name = right.text_input("Name (optional)", placeholder="the file's name", key="bring_name")
-        space = right.text_input(
-            "What made them (optional)",
-            placeholder="clip-vit-b-32",
-            key="bring_space",
-            help="Two sets of embeddings with the same words here can be laid on one map, on the page Compare.",
-        )
+        with left:
+            embeddings, table, uncertainty = _files()
+        with right:
+            images, name, space = _about_them()
         measure = st.checkbox(
             "Take the uncertainties from the default model",
             key="bring_measure",
@@ -71,6 +41,50 @@ def embeddings_form() -> None:
         return
     words = {"name": name.strip() or None, "space": space.strip() or None}
     start("bring", **arguments, **words, uncertainty_model=DEFAULT if measure else None)
+
+
+def _files() -> tuple[str, str, str]:
+    """The fields for the files: embeddings, table, uncertainties."""
+    embeddings = st.text_input(
+        "Embeddings",
+        placeholder="/home/me/clip.npy",
+        key="bring_embeddings",
+        help="A .npy of shape (N, D), or a .parquet with a column of lists of numbers.",
+    )
+    table = st.text_input(
+        "Table (optional)",
+        placeholder="/home/me/images.csv",
+        key="bring_table",
+        help="A .csv or .parquet with a row for each embedding, in the same order. Columns: path, label, uncertainty, "
+        "each if there is one; all others become columns to colour by. A Parquet file of embeddings may have these "
+        "columns itself.",
+    )
+    uncertainty = st.text_input(
+        "Uncertainties (optional)",
+        placeholder="a column of the table, if it has one",
+        key="bring_uncertainty",
+        help="A .npy of shape (N,): higher is more uncertain.",
+    )
+    return embeddings, table, uncertainty
+
+
+def _about_them() -> tuple[str, str, str]:
+    """The fields for what belongs to them: the images' folder, a name, what made them."""
+    images = st.text_input(
+        "Folder of the images (optional)",
+        placeholder="/home/me/photos",
+        key="bring_images",
+        help="What the table's paths are relative to. Without it there are grey tiles in place of pictures, unless the "
+        "paths are full ones.",
+    )
+    name = st.text_input("Name (optional)", placeholder="the file's name", key="bring_name")
+    space = st.text_input(
+        "What made them (optional)",
+        placeholder="clip-vit-b-32",
+        key="bring_space",
+        help="Two sets of embeddings with the same words here can be laid on one map, on the page Compare.",
+    )
+    return images, name, space
 
 
 def _optional(text: str, what: str) -> str | None:
