@@ -62,7 +62,7 @@ def umap(tab: Tab, demo: EmbeddedDataset) -> None:
 
 def panel(tab: Tab, demo: EmbeddedDataset) -> None:
     tab.open(link("map", demo))
-    tab.page.get_by_role("textbox", name="Find in paths and labels").fill("cat/18_occlusion")
+    tab.page.get_by_role("textbox", name="Find in paths and labels").fill("rocket/18_occlusion")
     tab.page.keyboard.press("Enter")
     tab.see("1 image")
     tab.settle()

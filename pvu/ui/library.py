@@ -88,16 +88,16 @@ def _card(known: Known) -> None:
 
 def stopped_runs() -> None:
     """Runs that were cancelled or have crashed, each with the way on. Nothing where there is none."""
-    for job in jobs.stopped_jobs("embed"):
+    for job in [*jobs.stopped_jobs("embed"), *jobs.stopped_jobs("bring")]:
         with st.container(border=True):
-            text, go_on, forget = st.columns([5, 1, 1], vertical_alignment="center")
-            text.markdown(f"Stopped: {WORDS['embed'].name(job.arguments)}")
-            text.caption(plain(job.status().message))
-            if go_on.button("Go on", key=f"go_on:{job.folder.name}", width="stretch"):
-                start(job.kind, **job.arguments)
-            if forget.button("Forget", key=f"forget:{job.folder.name}", width="stretch", help="Take it off this list."):
-                job.forget()
-                st.rerun()
+            st.markdown(f"Stopped: {WORDS[job.kind].name(job.arguments)}")
+            st.caption(plain(job.status().message))
+            with st.container(horizontal=True):
+                if st.button("Go on", key=f"go_on:{job.folder.name}"):
+                    start(job.kind, **job.arguments)
+                if st.button("Forget", key=f"forget:{job.folder.name}", help="Take it off this list."):
+                    job.forget()
+                    st.rerun()
 
 
 def _ago(moment: datetime) -> str:
