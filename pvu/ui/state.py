@@ -41,10 +41,8 @@ def open_store(path: Path) -> None:
     """Make a store the one that every page shows."""
     st.session_state[_STORE] = str(path)
     st.query_params[_PARAM] = path.name
-    st.session_state.pop("query_row", None)  # a row of another data set is another image
     st.query_params.pop("query", None)
-    for key in ("pvu_panel", "pvu_last_image"):
-        st.session_state.pop(key, None)
+    _forget_rows()
 
 
 def close_store() -> None:
@@ -71,16 +69,27 @@ def current_dataset() -> EmbeddedDataset | None:
 
 
 def _restore() -> None:
-    """Open what the address names. Only a name, looked up among the stores: it cannot point anywhere else."""
-    if _STORE in st.session_state or _PARAM not in st.query_params:
+    """Open what the address names: it comes from a link, a reload, or the browser's Back button.
+
+    Only a name, looked up among the stores: it cannot point anywhere else.
+    """
+    wanted = st.query_params.get(_PARAM)
+    if wanted is None or Path(st.session_state.get(_STORE, "")).name == wanted:
         return
-    wanted = st.query_params[_PARAM]
     match = next((path for path in find_stores() if path.name == wanted), None)
     if match is None:
         st.query_params.pop(_PARAM)
         st.warning("The data set that this link names is not on this computer. Choose one on the first page.")
-    else:
-        st.session_state[_STORE] = str(match)
+        return
+    if _STORE in st.session_state:
+        _forget_rows()
+    st.session_state[_STORE] = str(match)
+
+
+def _forget_rows() -> None:
+    """A row of another data set is another image."""
+    for key in ("query_row", "pvu_panel", "pvu_last_image"):
+        st.session_state.pop(key, None)
 
 
 def require_dataset(what: str) -> EmbeddedDataset:

@@ -237,6 +237,18 @@ def test_a_link_opens_a_data_set(app: App, make_dataset: Make) -> None:
     assert app.texts("title") == ["pets"]
 
 
+def test_back_to_another_data_set_opens_it_and_forgets_the_rows(app: App, make_dataset: Make) -> None:
+    first, second = make_dataset("first"), make_dataset("second")
+    app.open("map", dataset=first.path.name)
+    app.test.sidebar.selectbox[0].set_value(str(second.path)).run()
+    app.maps.does("map", clicked=7)
+    assert app.run().map["version"] == second.version
+    assert app.run().map["ring"] == [7]
+    app.test.query_params["dataset"] = first.path.name  # as the browser's button does
+    assert app.run().map["version"] == first.version
+    assert app.map["ring"] == []
+
+
 def test_a_link_to_an_unknown_data_set_says_so_and_offers_the_beginning(app: App) -> None:
     app.open(dataset="../../somewhere")
     assert "is not on this computer" in app.texts("warning")[0]
