@@ -116,6 +116,9 @@ def why_not_these(a: dict[str, Any], b: dict[str, Any]) -> str | None:
     """As :func:`why_not`, from the manifests of two stores alone, so that neither need be opened."""
     if a["fingerprint"] != b["fingerprint"]:
         if BROUGHT in (a["model"], b["model"]):
+            if a["model"] != b["model"]:
+                brought, made = (a, b) if a["model"] == BROUGHT else (b, a)
+                return f"The embeddings of {brought['name']} were brought, those of {made['name']} made here."
             return (
                 f"Nothing says that the embeddings of {b['name']} and {a['name']} are from one model: bring both with "
                 "the same name for what made them."
@@ -279,6 +282,6 @@ def _regions(a: EmbeddedDataset, b: EmbeddedDataset, shift: Shift) -> str:
     if missed.empty:
         return f"{b.name} has images in every cluster of {a.name} that is large enough to tell."
     return (
-        f"{b.name} has no image in {len(missed):,} of {counted(len(shift.regions), 'cluster')} of {a.name}, which hold "
-        f"{100 * missed['share_a'].sum():.0f} % of {a.name}."
+        f"{b.name} has no image in {len(missed):,} of {counted(len(shift.regions), 'cluster')} of {a.name}, which "
+        f"{'holds' if len(missed) == 1 else 'hold'} {100 * missed['share_a'].sum():.0f} % of {a.name}."
     )

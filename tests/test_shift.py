@@ -261,7 +261,7 @@ def test_sets_that_cannot_be_compared_say_why(make: Make, tmp_path: Path, photos
     single = embed(tmp_path / "single", model=FakeEncoder(), workers=0)
     reasons = {
         alone: "bring both with the same name for what made them",
-        first: "bring both with the same name for what made them",
+        first: "The embeddings of a were brought, those of photos made here.",
     }
     for other, reason in reasons.items():
         assert reason in str(why_not(a, other))
