@@ -62,10 +62,10 @@ def duplicates(dataset: EmbeddedDataset, *, cutoff: float = SAME_PICTURE) -> Rev
 
 
 def _likeness(others: int, similarity: float, *, is_copy: bool) -> str:
-    also = "another image" if others == 1 else f"{others} other images"
-    if not is_copy:
-        return f"The same picture as {also}, most alike by {similarity:.2f}."
-    return f"The same file as {also}." if others == 1 else f"The same picture as {also}, one at least the same file."
+    if others == 1:
+        return "The same file as another image." if is_copy else f"Looks like another image, alike by {similarity:.2f}."
+    how = "at least one is the same file" if is_copy else f"the nearest alike by {similarity:.2f}"
+    return f"Looks like {others} other images, {how}."
 
 
 def split_of(dataset: EmbeddedDataset) -> np.ndarray:

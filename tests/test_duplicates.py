@@ -53,7 +53,7 @@ def test_copies_of_a_file_are_found_even_where_the_graph_has_no_room_for_them() 
     found = duplicates(data)
     assert sorted(found.rows) == list(range(0, 50, 5))
     assert (found.scores == 1).all()
-    assert found.text(0) == "The same picture as 9 other images, one at least the same file."
+    assert found.text(0) == "Looks like 9 other images, at least one is the same file."
 
 
 def test_files_without_a_hash_are_not_copies_of_each_other() -> None:

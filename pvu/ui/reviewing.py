@@ -17,12 +17,10 @@ from pvu.review import (
     OTHER_LABEL,
     OUTLIERS_FROM,
     SAME_PICTURE,
-    Review,
     ambiguous,
     duplicates,
     mislabelled,
     outliers,
-    review,
 )
 from pvu.store import EmbeddedDataset
 from pvu.tags import Tags, TagValues
@@ -74,7 +72,7 @@ CUTOFFS = {
         "Similarity from which two images are one picture",
         *(0.8, 1.0, SAME_PICTURE, 0.01, "%.2f"),
         "The cosine of the two embeddings. 0.95 finds recompressed or slightly resized copies, seldom two pictures; "
-        "1.00 the same file only. Copies of a file are always listed.",
+        "1.00 only those that the model cannot tell apart. Copies of a file are always listed.",
     ),
     "outliers": Cutoff(
         "Farther from all others than … of the clear images",
@@ -82,17 +80,6 @@ CUTOFFS = {
         "How far: one minus the mean similarity to the five nearest images.",
     ),
 }
-
-
-@st.cache_resource(max_entries=8, show_spinner="Going through the images …")
-def _review(version: str, _dataset: EmbeddedDataset) -> Review:
-    del version  # the key
-    return review(_dataset)
-
-
-def review_of(dataset: EmbeddedDataset) -> Review:
-    """The four lists at their usual cut-offs; its ``membership(row)`` says which of them an image is on."""
-    return _review(dataset.version, dataset)
 
 
 @st.cache_resource(max_entries=64, show_spinner="Going through the images …")
@@ -103,7 +90,7 @@ def _list(version: str, name: str, cutoff: float, clear_up_to: float, _dataset: 
     if name == "mislabelled":
         return mislabelled(_dataset, cutoff=cutoff)
     if name == "duplicates":
-        # On a slider 1.00 means the same; float16 embeddings of one picture are alike by 0.9999.
+        # 1.00 on the slider: float16 embeddings of one picture are alike by 0.9999 or so.
         return duplicates(_dataset, cutoff=min(cutoff, 0.999))
     return outliers(_dataset, cutoff=cutoff, clear_up_to=clear_up_to)
 
