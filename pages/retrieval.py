@@ -42,11 +42,13 @@ def main() -> None:
         st.subheader(plain(query.title), anchor=False)
         if query.title not in query.names:
             st.caption(plain(", ".join(query.names)))
-        show_standing(dataset, query)
+        standing = st.container()
         narrowing, view = controls(dataset, before)
     if replace(view, page=1) != replace(before, page=1):
         set_page(1)
     compare(dataset, query, narrowing, view)
+    with standing:  # the first time the risk is learned from the labels: the results need not wait for it
+        show_standing(dataset, query)
     if dataset.has_uncertainty:
         whole_set(dataset, narrowing)
 
