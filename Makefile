@@ -17,7 +17,7 @@ RUNTIME := $(VENV)/.runtime-$(call checksum,requirements.txt)
 DEV := $(VENV)/.dev-$(call checksum,requirements-dev.txt)
 PIP := $(PY) -m pip install --disable-pip-version-check
 
-.PHONY: help app test check format demo weights head
+.PHONY: help app test check format demo screenshots weights head
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make check    lint, formatting and types"
 	@echo "make format   put the formatting right"
 	@echo "make demo     the whole job on the demo images without a browser; writes $(HTML)"
+	@echo "make screenshots   make the pictures of README.md again, in docs/ (needs a Chromium)"
 	@echo "make weights DATA=FOLDER   make the bundled Vision Transformer and its head again (hours on a CPU)"
 	@echo "make head DATA=FOLDER CONFIG=FILE   train the head of another backbone, see training/README.md"
 
@@ -46,6 +47,9 @@ format: $(DEV)
 
 demo: $(RUNTIME)
 	$(PY) -m pvu demo --html $(HTML)
+
+screenshots: $(RUNTIME) $(DEV)
+	$(PY) -m scripts.screenshots
 
 # Each step goes on where it was stopped. The last one's files are what pvu/weights/ holds.
 weights: VIT := training/configs/hybrid_vit

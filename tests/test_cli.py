@@ -27,7 +27,6 @@ from pvu import __version__, cli
 from pvu.errors import Cancelled
 from pvu.store import EmbeddedDataset
 from pvu.terminal import plain
-from tests.conftest import SharedData
 from tests.fakes import FakeEncoder, picture, write_pictures
 
 ROOT = Path(__file__).parents[1]
@@ -423,15 +422,15 @@ def test_a_real_ctrl_c_keeps_what_is_finished_and_goes_on_from_there(make_photos
 
 
 @pytest.mark.shared_data
-@pytest.mark.usefixtures("quick_map")
 @pytest.mark.parametrize("name", ["flowers17", "cub_dev"])
-def test_evaluation_of_real_photographs_is_what_numpy_says(name: str, shared_data: SharedData) -> None:
+def test_evaluation_of_real_photographs_is_what_numpy_says(
+    name: str, real_set: Callable[[str], EmbeddedDataset]
+) -> None:
     """The whole way with the default model, against similarities of all pairs in one matrix."""
-    folder = shared_data.folder(name)
-    dataset = pvu.embed(folder)
+    dataset = real_set(name)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        assert cli.main(["evaluate", str(folder), "--json"]) == 0
+        assert cli.main(["evaluate", str(dataset.path), "--json"]) == 0
     result = json.loads(out.getvalue())
     vectors = np.asarray(dataset.embeddings, np.float64)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import os
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,11 +15,8 @@ from pvu.calibration import MonotoneRisk, reliability
 from pvu.errors import QueryError
 from pvu.metrics import correct_at_1
 from pvu.neighbors import nearest_neighbors, normalized
-from pvu.pipeline import embed
-from pvu.registry import DEFAULT
 from pvu.risk import ALPHAS, calibrate, proved_rule, risk_inputs, why_no_risk
 from pvu.store import EmbeddedDataset
-from tests.conftest import SharedData
 
 
 class InMemory(SimpleNamespace):
@@ -174,28 +168,10 @@ def test_it_says_why_not() -> None:
     assert "no uncertainty head" in str(why_no_risk(headless))
 
 
-@pytest.fixture(scope="module")
-def embedded(shared_data: SharedData, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], EmbeddedDataset]:
-    """Real sets with the default model: from the stores in PVU_SHARED_STORES, a PVU_HOME, or embedded now (100 s)."""
-    stores = Path(os.environ.get("PVU_SHARED_STORES") or tmp_path_factory.mktemp("stores"))
-
-    @functools.cache
-    def get(name: str) -> EmbeddedDataset:
-        found = sorted((stores / "stores").glob(f"{name}-{DEFAULT}-*/manifest.json"))
-        if found:
-            return EmbeddedDataset(found[0].parent)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("PVU_HOME", str(stores))
-            patch.setattr("pvu.assemble.project", lambda z, *_: np.zeros((len(z), 2), np.float32))
-            return embed(shared_data.folder(name))
-
-    return get
-
-
 @pytest.fixture(params=["cub_dev", "flowers17", "cifar10_dev"])
-def real(request: pytest.FixtureRequest, embedded: Callable[[str], EmbeddedDataset]) -> tuple[np.ndarray, np.ndarray]:
+def real(request: pytest.FixtureRequest, real_set: Callable[[str], EmbeddedDataset]) -> tuple[np.ndarray, np.ndarray]:
     """The inputs and answers of every image of a real set."""
-    found = embedded(request.param)
+    found = real_set(request.param)
     correct, rows = correct_at_1(found.neighbors, found.labels)
     return risk_inputs(found, rows), ~correct
 
