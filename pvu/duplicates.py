@@ -15,7 +15,7 @@ from pvu.store import EmbeddedDataset
 SAME_PICTURE = 0.95
 _SPLIT = re.compile(r"(train|val|dev|test)(ing|idation|id|el)?s?(?=$|[-_ .\d])", re.IGNORECASE)
 _SPLIT_COLUMNS = ("split", "subset", "partition")
-_SENTENCE = "Groups of images that show the same picture: the same file, or copies resized, recompressed or cropped."
+_SENTENCE = "Groups of images that look like one picture: the same file, or a copy recompressed, enlarged or mirrored."
 
 
 def duplicates(dataset: EmbeddedDataset, *, cutoff: float = SAME_PICTURE) -> ReviewList:

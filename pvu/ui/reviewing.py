@@ -71,7 +71,8 @@ CUTOFFS = {
     "duplicates": Cutoff(
         "Similarity from which two images are one picture",
         *(0.8, 1.0, SAME_PICTURE, 0.01, "%.2f"),
-        "The cosine of the two embeddings. 0.95 finds recompressed or slightly resized copies, seldom two pictures; "
+        "The cosine of the two embeddings. 0.95 finds copies recompressed, enlarged or a little smaller. "
+        "Copies half as large need some 0.85, where different pictures can pass too; "
         "1.00 only those that the model cannot tell apart. Copies of a file are always listed.",
     ),
     "outliers": Cutoff(
