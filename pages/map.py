@@ -16,6 +16,7 @@ from pvu.ui.grouping import cluster_chip, cluster_table
 from pvu.ui.panel import last_image, open_image
 from pvu.ui.pointmap import Drawn, point_map
 from pvu.ui.state import require_dataset, selection, set_selection
+from pvu.ui.tagging import tag_bar
 from pvu.ui.text import plain
 
 _NAMES = {
@@ -109,7 +110,10 @@ def side(dataset: EmbeddedDataset, shown: np.ndarray) -> None:
         direction = 1 if order == _ORDERS[1] else -1
         rows = rows[np.argsort(direction * dataset.uncertainty[rows], kind="stable")]
     open_image(paged_gallery(dataset, rows, key="map_gallery"))
-    if not chosen:
+    if chosen:
+        with st.expander("Tag all that are selected", icon=":material/sell:"):
+            tag_bar(dataset, rows.tolist(), key="map_tags", legend="")
+    else:
         st.caption("Draw around points to select images. A click on a point or a picture looks at it closely.")
     st.download_button(
         f"Download {counted(len(rows), 'row')} as CSV",

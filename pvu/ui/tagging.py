@@ -52,19 +52,25 @@ def take_presses(dataset: EmbeddedDataset, event: GalleryEvent, suggested: Mappi
 
 
 def tag_bar(
-    dataset: EmbeddedDataset, picked: Sequence[int], *, key: str, suggested: Mapping[int, str] | None = None
+    dataset: EmbeddedDataset,
+    picked: Sequence[int],
+    *,
+    key: str,
+    suggested: Mapping[int, str] | None = None,
+    legend: str = LEGEND,
 ) -> None:
-    """Buttons that tag what is ticked in a gallery, the undo button, and the count of each tag.
+    """Buttons that tag what is ticked in a gallery or chosen elsewhere, the undo button, and the count of each tag.
 
     Args:
         dataset: the data set.
-        picked: the ticked rows.
+        picked: the rows.
         key: the gallery's, whose ticks are taken off afterwards.
         suggested: labels that can be accepted, by row.
+        legend: which keys do the same.
     """
     _show_what_happened()
     count = len(picked)
-    on = f"Tags the {counted(count, 'ticked image')}." if count else "Tick images first; shift and click ticks a range."
+    on = f"Tags the {counted(count, 'chosen image')}." if count else "Tick images first; shift and click ticks a range."
     buttons = st.container(horizontal=True, vertical_alignment="center")
     for tag in (KEEP, DROP, UNSURE):
         buttons.button(
@@ -105,7 +111,7 @@ def tag_bar(
         args=(dataset, list(picked), None, None, key),
     )
     _undo_button(dataset, buttons, key)
-    st.caption(f"{tag_counts(dataset)} {LEGEND}")
+    st.caption(f"{tag_counts(dataset)} {legend}")
     _relabel(dataset, key)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from pvu.selection import in_polygon
 from pvu.store import EmbeddedDataset
+from pvu.tags import Tags
 from tests.pages.conftest import App
 
 Make = Callable[..., EmbeddedDataset]
@@ -115,6 +116,15 @@ def test_clear_selects_nothing(app: App, make_dataset: Make) -> None:
     assert heading(app) == "All 36 images"
 
 
+def test_what_is_selected_is_tagged_at_once(app: App, make_dataset: Make) -> None:
+    dataset = make_dataset()
+    app.open("map", dataset=dataset.path.name).draw("lasso", LASSO)
+    app.click("Drop")
+    assert np.flatnonzero(Tags.of(dataset).values.tag == "drop").tolist() == inside(dataset).tolist()
+    app.click("Undo")
+    assert Tags.of(dataset).counts["drop"] == 0
+
+
 def test_what_makes_no_sense_selects_nothing(app: App, make_dataset: Make) -> None:
     dataset = make_dataset()
     app.open("map", dataset=dataset.path.name)
@@ -133,12 +143,12 @@ def test_what_makes_no_sense_selects_nothing(app: App, make_dataset: Make) -> No
 def test_a_click_on_a_point_opens_the_image_and_rings_it(app: App, make_dataset: Make) -> None:
     dataset = make_dataset()
     app.open("map", dataset=dataset.path.name)
-    assert app.map["ring"] == []
+    assert app.ringed == []
     app.maps.does("map", clicked=7)
     app.run()
     assert app.galleries.rows("panel_neighbours") == dataset.neighbors[7][:12].tolist()
     app.run()
-    assert app.map["ring"] == [7]
+    assert app.ringed == [7]
 
 
 def test_a_card_of_the_gallery_is_ringed_on_the_map(app: App, make_dataset: Make) -> None:
@@ -149,7 +159,7 @@ def test_a_card_of_the_gallery_is_ringed_on_the_map(app: App, make_dataset: Make
     app.run()
     assert "panel_neighbours" in app.galleries.shown
     app.run()
-    assert app.map["ring"] == [row]
+    assert app.ringed == [row]
 
 
 def test_the_filters_narrow_the_map_the_gallery_and_the_lasso(app: App, make_dataset: Make) -> None:
