@@ -104,6 +104,8 @@ def _write_images(building: Path, wanted: list[Key], previous: EmbeddedDataset |
     )
     _reserve(building / "embeddings.all.npy")
     offset = 0
+    # Not written over: what a crash has left there may be a hard link to the file of a store that is in use.
+    (building / "thumbs.bin").unlink(missing_ok=True)
     with (building / "thumbs.bin").open("wb") as thumbs:
         for result in _results(building, previous):
             place = position.get(result.key)

@@ -295,8 +295,9 @@ def use(dataset: EmbeddedDataset, candidate: Candidate) -> EmbeddedDataset:
 
     Raises:
         CheckpointError: if the candidate is gone.
-        StoreError: if the new store cannot be written.
+        StoreError: if the new store cannot be written, or the set has been embedded again since it was opened.
     """
+    _require_unchanged(dataset)
     head, facts = load_head(candidate.head)
     uncertainty = np.load(candidate.folder / "uncertainty.npy")
     backbone = _backbone(facts)
@@ -333,10 +334,11 @@ def _with_head(
             if (dataset.path / name).exists():
                 _link(dataset.path / name, building / name)
         table = pd.read_parquet(dataset.path / "images.parquet")
+        _require_unchanged(dataset)  # after the links were made: they are of what is open, not of a later run
         table.loc[table["status"] == "ok", "uncertainty"] = uncertainty.astype(np.float32)
         images = pa.Table.from_pandas(table, preserve_index=False)
         atomic_write(building / "images.parquet", lambda file: pq.write_table(images, file))
-        manifest = {name: value for name, value in read_manifest(dataset.path).items() if name != "fitted_head"} | {
+        manifest = {name: value for name, value in dataset.manifest.items() if name != "fitted_head"} | {
             "fingerprint": backbone.fingerprint(head),
             "has_head": True,
             "reference_quantiles": facts.get("reference_quantiles"),
@@ -347,6 +349,12 @@ def _with_head(
         atomic_write(building / MANIFEST, lambda file: file.write(json.dumps(manifest, indent=1).encode()))
         commit(path)
     return EmbeddedDataset(path)
+
+
+def _require_unchanged(dataset: EmbeddedDataset) -> None:
+    """Raises StoreError if a run has replaced the store since it was opened: its rows may be others."""
+    if read_manifest(dataset.path) != dataset.manifest:
+        raise StoreError(f"{dataset.name} has been embedded again meanwhile. Open it again, and fit a head anew.")
 
 
 def _store_with(dataset: EmbeddedDataset, backbone: Backbone, head: UncertaintyHead) -> Path:

@@ -155,6 +155,36 @@ def test_a_candidate_of_another_state_of_the_store_is_none(dataset: EmbeddedData
     assert candidate.head.exists()
 
 
+def test_a_store_that_a_run_has_replaced_since_is_not_mixed_with_the_head(dataset: EmbeddedDataset) -> None:
+    candidate = fit_candidate(dataset, QUICK)
+    write_pictures(dataset.source, ["99.png"])
+    embed(dataset.source, model=dataset.manifest["model"], workers=0)
+    with pytest.raises(StoreError, match="pets has been embedded again meanwhile"):
+        use(dataset, candidate)
+    assert not own_head_path(dataset.manifest["model"]).exists()
+    assert candidate.head.exists()
+
+
+def test_a_crash_while_the_store_is_made_costs_the_first_store_nothing(
+    dataset: EmbeddedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves hard links to the first store's files, which the next run over the folder must not write to."""
+    files = ("thumbs.bin", "embeddings.npy", "neighbors.npz", "umap.npy", "images.parquet")
+    before = {name: (dataset.path / name).read_bytes() for name in files}
+    candidate = fit_candidate(dataset, QUICK)
+    with monkeypatch.context() as crash:
+        crash.setattr(own_heads, "commit", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        crash.setattr(own_heads, "MANIFEST", "not-yet.json")
+        with pytest.raises(KeyboardInterrupt):
+            use(dataset, candidate)
+    (left,) = (dataset.path.parent).glob("*.partial")
+    assert (left / "thumbs.bin").samefile(dataset.path / "thumbs.bin")
+    write_pictures(dataset.source, ["000.png"])
+    made = embed(dataset.source, model=dataset.manifest["model"], workers=0)
+    assert made.path == left.with_suffix("")
+    assert {name: (dataset.path / name).read_bytes() for name in files} == before
+
+
 def test_a_damaged_candidate_is_none(dataset: EmbeddedDataset) -> None:
     fit_candidate(dataset, QUICK).head.write_bytes(b"nonsense")
     assert candidate_of(dataset) is None
