@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from pvu.shift import Shift
+from pvu.shift_figures import LIMIT
 from pvu.store import EmbeddedDataset
 from pvu.ui.comparing import answers_of, choose_other, figure_of, shift_of
 from pvu.ui.gallery import Card, gallery, gallery_of, paged
@@ -40,6 +41,11 @@ def main() -> None:
         f"The map is that of {plain(dataset.name)}; an image of {plain(other.name)} lies amid those of it "
         "that are nearest. A cross says that even they are far: it shows something that is not on this map. "
         "Click a name above the map to hide its points; scroll to zoom."
+        + (
+            f" Of each set {LIMIT:,} points are drawn at most, at random."
+            if max(len(dataset), len(other)) > LIMIT
+            else ""
+        )
     )
     distributions(dataset, other, shift)
     st.subheader(plain(f"The images of {other.name} farthest from {dataset.name}"), anchor=False)
