@@ -7,11 +7,11 @@ import math
 import numpy as np
 import streamlit as st
 
-from pvu.analysis import KEEPS, Evaluation, evaluate, why_not
+from pvu.analysis import KEEPS, Evaluation, evaluate
 from pvu.figures import kept_figure, risk_coverage_figure
 from pvu.store import EmbeddedDataset
 from pvu.ui.calibrating import show_calibration
-from pvu.ui.measures import kept_recalls
+from pvu.ui.measures import evaluation_reason, kept_recalls
 from pvu.ui.state import PAGES, require_dataset
 from pvu.ui.text import plain
 
@@ -25,7 +25,7 @@ def _evaluate(version: str, _dataset: EmbeddedDataset) -> Evaluation:
 def main() -> None:
     st.title("Evaluation")
     dataset = require_dataset("how well the uncertainty predicts wrong nearest neighbours")
-    reason = why_not(dataset)
+    reason = evaluation_reason(dataset.version, dataset)
     if reason is not None:
         st.info(plain(reason), icon=":material/label:")
         st.page_link(PAGES["map"], label="The map needs no labels", icon=":material/scatter_plot:")

@@ -173,9 +173,12 @@ class Gallery {
   onKey(event) {
     const typing = event.composedPath().some((node) => node.matches?.("input:not(.tick), textarea, select, [contenteditable=true]"));
     if (typing || event.ctrlKey || event.metaKey || event.altKey || !this.root.isConnected || !this.root.offsetParent) return;
+    // Behind the image panel: the key would be about another image than the one that is looked at.
+    const dialog = document.querySelector("[role=dialog]");
+    if (dialog && !dialog.contains(this.root.getRootNode().host ?? this.root)) return;
     const inside = event.composedPath().includes(this.root);
     const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: this.columns(), ArrowUp: -this.columns() };
-    if (event.key in this.data.keys) this.press(event.key);
+    if (event.key in this.data.keys) event.repeat || this.press(event.key); // a key held down is pressed once
     else if (inside && event.key in steps) this.move(steps[event.key]);
     else if (inside && event.key === " " && this.data.pick) this.tick(this.current, event.shiftKey);
     else return;
@@ -203,5 +206,6 @@ export default function ({ data, parentElement, setTriggerValue }) {
   shown.update(data, setTriggerValue);
   // The same function every time: the browser then keeps one, and a key counts once however often this has run.
   document.addEventListener("keydown", shown.listen);
-  return () => document.removeEventListener("keydown", shown.listen);
+  // Streamlit also calls this for a run that a newer one has overtaken, with the gallery still there.
+  return () => root.isConnected || document.removeEventListener("keydown", shown.listen);
 }

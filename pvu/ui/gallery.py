@@ -117,17 +117,17 @@ def picking_gallery(
     """As :func:`gallery`, with a box to tick on each image, and keys.
 
     Arrows move from image to image, the space bar ticks, Enter is a click. Ticks outlive pages of the gallery and of
-    the app until :func:`unpick`. No key press is lost, however quickly they come, if what is pressed is done at once:
-    the next key can end the run at any later call of Streamlit, and a press is told once.
+    the app until :func:`unpick` or another data set. No key press is lost, however quickly they come, if what is
+    pressed is done at once: the next key can end the run at any later call of Streamlit, and a press is told once.
 
     Args:
         keys: what other keys do, as {"k": "keep", ...}; they come back as ``pressed``. They work anywhere on the page
-            but in text fields.
+            but in text fields, and behind an open dialog not at all.
     """
     state = st.session_state
 
     def on_picked() -> None:
-        state[_picked_key(key)] = [int(row) for row in state[key]["picked"]]
+        state[_picked_key(key)] = (dataset.version, [int(row) for row in state[key]["picked"]])
 
     def on_pressed() -> None:
         # Before the script runs, so that this run's gallery tells the browser which presses have arrived. In one
@@ -137,7 +137,9 @@ def picking_gallery(
         state[presses] = (new[-1]["number"] if new else handled, [*waiting, *new])
 
     presses = f"presses:{key}"
-    picked = state.get(_picked_key(key), [])
+    version, picked = state.get(_picked_key(key), ("", []))
+    if version != dataset.version:  # a row of another data set is another image
+        picked = []
     handled = state.get(presses, (0, []))[0]
     data = {
         **_data(dataset, cards, action, width),

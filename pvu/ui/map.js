@@ -32,7 +32,8 @@ function bits(text) {
   return (row) => (bytes[row >> 3] >> (row & 7)) & 1;
 }
 
-const hasWebGL = () => Boolean(document.createElement("canvas").getContext("webgl"));
+let webgl; // asked once: browsers take the context of an older map away when there are more than a dozen
+const hasWebGL = () => (webgl ??= Boolean(document.createElement("canvas").getContext("webgl")));
 
 class PointMap {
   constructor(root) {
@@ -49,6 +50,8 @@ class PointMap {
       button.onclick = () => this.useTool(button.dataset.tool);
     for (const button of root.querySelectorAll("button[data-do]")) button.onclick = () => this[button.dataset.do]();
     root.addEventListener("keydown", (event) => this.onKey(event));
+    this.chart.addEventListener("mouseleave", () => this.leave());
+    this.chart.addEventListener("pointerdown", (event) => this.startShape(event));
   }
 
   column(address, Type) {
@@ -95,6 +98,13 @@ class PointMap {
     this.x = null;
     if (this.gd) window.Plotly.purge(this.gd);
     this.gd = null;
+  }
+
+  // When the page is left: Plotly listens to the window, and would keep the map and its WebGL contexts for ever.
+  close() {
+    this.turn += 1; // what is still being fetched is not drawn
+    this.stopShape?.();
+    this.forget(null);
   }
 
   // Places from 16-bit steps, made once a data set.
@@ -165,12 +175,9 @@ class PointMap {
 
   // Images that another part of the page points at.
   ring() {
-    const wanted = new Set(this.data.ring);
-    const found = [];
-    if (wanted.size) for (let i = 0; i < this.rows.length; i++) if (wanted.has(this.rows[i])) found.push(i);
     return {
       type: "scatter", mode: "markers", hoverinfo: "skip", showlegend: false,
-      x: found.map((i) => this.x[i]), y: found.map((i) => this.y[i]),
+      x: this.data.ring.map(([, x]) => x), y: this.data.ring.map(([, , y]) => y),
       marker: { symbol: "circle-open", size: 20, color: "#D02020", line: { width: 3 } },
     };
   }
@@ -198,6 +205,7 @@ class PointMap {
         const entry = element("span", "entry");
         const dot = element("span", "dot");
         dot.style.background = color;
+        entry.title = name; // where it is too long to be shown
         entry.append(dot, document.createTextNode(name));
         parts.push(entry);
       }
@@ -220,20 +228,19 @@ class PointMap {
       const point = event.points.find((each) => each.curveNumber === 0);
       if (point && !this.drew) this.send("clicked", this.shownRows[point.pointNumber]);
     });
-    this.chart.addEventListener("mouseleave", () => this.leave());
-    this.chart.addEventListener("pointerdown", (event) => this.startShape(event));
   }
 
   // Lasso and box are drawn here and tested on the server: Plotly's own tools test and redraw every point at each move of
   // the hand, which takes seconds with 300,000 of them.
   startShape(event) {
     this.drew = false;
-    if (this.tool === "pan" || event.button !== 0 || !this.gd) return;
+    if (this.tool === "pan" || event.button !== 0 || !event.isPrimary || !this.gd) return;
     const box = this.chart.getBoundingClientRect();
     const at = (each) => [each.clientX - box.left, each.clientY - box.top];
     const start = at(event);
     this.trail = [start];
     const move = (each) => {
+      if (!each.isPrimary) return; // a second finger
       const here = at(each), last = this.trail[this.trail.length - 1];
       if (Math.hypot(here[0] - last[0], here[1] - last[1]) < 3) return;
       this.leave();
@@ -241,13 +248,20 @@ class PointMap {
       else this.trail = [start, [here[0], start[1]], here, [start[0], here[1]]];
       this.outline.setAttribute("points", this.trail.map((point) => point.join(",")).join(" "));
     };
-    const stop = (each) => {
+    const stop = () => {
       for (const [name, listener] of listeners) window.removeEventListener(name, listener);
       this.outline.setAttribute("points", "");
-      if (each.type === "pointerup") this.endShape(each.shiftKey || event.shiftKey);
+      this.stopShape = null;
     };
-    const escape = (each) => each.key === "Escape" && stop(each);
-    const listeners = [["pointermove", move], ["pointerup", stop], ["pointercancel", stop], ["keydown", escape]];
+    const end = (each) => {
+      if (!each.isPrimary) return;
+      stop();
+      this.endShape(each.shiftKey || event.shiftKey);
+    };
+    const escape = (each) => each.key === "Escape" && stop();
+    const listeners = [["pointermove", move], ["pointerup", end], ["pointercancel", stop], ["keydown", escape]];
+    this.stopShape?.();
+    this.stopShape = stop;
     for (const [name, listener] of listeners) window.addEventListener(name, listener);
   }
 
@@ -260,13 +274,24 @@ class PointMap {
     this.send("drawn", { kind: this.tool === "lasso" ? "lasso" : "box", x, y, add });
   }
 
+  about(row) {
+    if (!this.facts.has(row)) {
+      const asked = fetch(`${this.data.address}/about/${row}`).then((response) => {
+        if (!response.ok) throw new Error(response.status);
+        return response.json();
+      });
+      asked.catch(() => this.facts.delete(row));
+      this.facts.set(row, asked);
+    }
+    return this.facts.get(row);
+  }
+
   async hover(point, event) {
     if (point.curveNumber !== 0) return;
     const row = this.shownRows[point.pointNumber];
     this.hovered = row;
-    if (!this.facts.has(row)) this.facts.set(row, fetch(`${this.data.address}/about/${row}`).then((response) => response.json()));
-    const facts = await this.facts.get(row);
-    if (this.hovered !== row) return;
+    const facts = await this.about(row).catch(() => null);
+    if (!facts || this.hovered !== row) return;
     const image = element("img", "");
     image.src = `${this.data.address}/thumb/${row}`;
     image.alt = facts.path;
@@ -305,7 +330,8 @@ class PointMap {
   }
 
   clear() {
-    if (this.data.selected !== null) this.send("drawn", { kind: "clear" });
+    // While a shape is drawn the Escape key gives up that shape alone.
+    if (!this.stopShape && this.data.selected !== null) this.send("drawn", { kind: "clear" });
   }
 
   zoom(factor, dx = 0, dy = 0) {
@@ -349,4 +375,6 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".pvu-map");
   if (!maps.has(root)) maps.set(root, new PointMap(root));
   maps.get(root).update(data, setTriggerValue);
+  // Streamlit also calls this for a run that a newer one has overtaken, with the map still there.
+  return () => root.isConnected || maps.get(root).close();
 }

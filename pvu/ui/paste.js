@@ -25,6 +25,8 @@ async function readClipboard() {
   return null;
 }
 
+const listeners = new WeakMap(); // root -> what listens to the page for it
+
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".paste");
   const button = root.querySelector("button");
@@ -48,6 +50,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
       say(root, "The browser does not allow this: press Ctrl+V (Cmd+V on a Mac).");
     }
   };
+  // One at a time, however often this runs: a picture is pasted once.
+  document.removeEventListener("paste", listeners.get(root));
+  listeners.set(root, onPaste);
   document.addEventListener("paste", onPaste);
-  return () => document.removeEventListener("paste", onPaste);
+  return () => root.isConnected || document.removeEventListener("paste", listeners.get(root));
 }

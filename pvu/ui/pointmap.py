@@ -131,7 +131,8 @@ def point_map(
         "color": _color(dataset, base, color_by, color_title, color_version),
         "shown": None if shown.all() else pack_rows(shown),
         "selected": pack_rows(_mask(len(dataset), selected)) if len(selected) else None,
-        "ring": [int(row) for row in ring],
+        # With its place: where a sample is drawn, the image may not be in it.
+        "ring": [[int(row), *dataset.coords[row].tolist()] for row in ring if row < len(dataset)],
         "size": size_by_uncertainty and dataset.has_uncertainty,
         "height": height,
     }

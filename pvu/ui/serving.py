@@ -50,13 +50,14 @@ class _Served:
         self._lock = threading.Lock()
 
     def packed(self, key: str, make: Callable[[], np.ndarray]) -> bytes:
-        """A column as gzipped little-endian bytes, made once."""
+        """A column as gzipped little-endian bytes, made once; the longest unused is forgotten first."""
         with self._lock:
             if key not in self._packed:
                 values = make()
                 self._packed[key] = gzip.compress(values.astype(values.dtype.newbyteorder("<")).tobytes(), 1)
                 while len(self._packed) > 16:
                     self._packed.popitem(last=False)
+            self._packed.move_to_end(key)
             return self._packed[key]
 
 

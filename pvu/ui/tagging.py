@@ -46,7 +46,7 @@ def take_presses(dataset: EmbeddedDataset, event: GalleryEvent, suggested: Mappi
         elif suggested and all(row in suggested for row in rows):
             notes |= _tagged(dataset, rows, FIX, [suggested[row] for row in rows])
         else:
-            notes[_RELABEL] = rows
+            notes[_RELABEL] = (dataset.version, rows)
     st.session_state.update(notes)
     st.rerun()
 
@@ -100,7 +100,7 @@ def tag_bar(
         disabled=not count,
         help=on + " Asks for the label.",
         on_click=_ask,
-        args=(list(picked),),
+        args=((dataset.version, list(picked)),),
     )
     buttons.button(
         "Take tag off",
@@ -152,8 +152,8 @@ def _undo_button(dataset: EmbeddedDataset, holder: st.delta_generator.DeltaGener
 
 
 def _relabel(dataset: EmbeddedDataset, key: str) -> None:
-    rows = st.session_state.get(_RELABEL)
-    if not rows:
+    version, rows = st.session_state.get(_RELABEL) or ("", [])
+    if not rows or version != dataset.version:  # a row of another data set is another image
         return
     with st.container(border=True, horizontal=True, vertical_alignment="bottom"):
         label = st.selectbox(
@@ -168,8 +168,9 @@ def _relabel(dataset: EmbeddedDataset, key: str) -> None:
         st.button("Cancel", on_click=_ask, args=(None,))
 
 
-def _ask(rows: list[int] | None) -> None:
-    st.session_state[_RELABEL] = rows
+def _ask(what: tuple[str, list[int]] | None) -> None:
+    """Ask for the label of some rows of a version of a data set; of None no more."""
+    st.session_state[_RELABEL] = what
 
 
 def _bulk(dataset: EmbeddedDataset, rows: list[int], tag: str | None, label: str | list[str] | None, key: str) -> None:

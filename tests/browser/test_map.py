@@ -106,14 +106,38 @@ def test_a_lasso_selects_what_it_surrounds_and_a_new_colour_keeps_it(tab: Tab, d
     assert len([url for url in asked if url.endswith("/points")]) == len(points) == 1  # not sent again
     tab.shoot("6-map-by-column")
 
+    tab.page.evaluate("() => { window.left = document.querySelector('.pvu-map .chart') }")
     tab.menu("Evaluation")
     tab.see("Risk and coverage")
+    assert tab.page.evaluate("() => left._fullLayout === undefined")  # its WebGL contexts are given back
     tab.menu("Map")
     drawn(tab)
     assert tab.headings()[0] == f"{expected} selected"
     tab.page.get_by_role("button", name="Clear").click()
     tab.settle()
     assert tab.headings()[0] == f"All {len(demo)} images"
+
+
+def test_escape_gives_up_the_shape_and_keeps_the_selection(tab: Tab, demo: EmbeddedDataset) -> None:
+    tab.open(link("map", demo))
+    draw_shape(tab, LASSO)
+    heading = tab.headings()[0]
+    assert heading.endswith(" selected")
+    box = drawn(tab)
+    tab.page.mouse.move(box["x"] + 20, box["y"] + 20)
+    tab.page.mouse.down()
+    for x, y in ((300, 20), (300, 300), (20, 300)):
+        tab.page.mouse.move(box["x"] + x, box["y"] + y, steps=3)
+    assert tab.page.locator(".pvu-map .outline polygon").get_attribute("points")
+    tab.page.locator(CHART).focus()
+    tab.page.keyboard.press("Escape")
+    assert not tab.page.locator(".pvu-map .outline polygon").get_attribute("points")
+    tab.page.mouse.up()
+    tab.settle()
+    assert tab.headings()[0] == heading
+    tab.page.locator(CHART).focus()
+    tab.page.keyboard.press("Escape")  # now it is about the selection
+    tab.see(f"All {len(demo)} images")
 
 
 def test_a_box_and_the_shift_key(tab: Tab, demo: EmbeddedDataset) -> None:

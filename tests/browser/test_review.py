@@ -123,6 +123,27 @@ def test_f_accepts_the_suggested_label_and_arrows_move(
     expect_badges(tab, {row: f"label: {planted[row]}" for row in rows[:2]})
 
 
+def test_keys_do_nothing_behind_the_image_panel_and_one_held_down_counts_once(
+    reviewing: Server, dataset: EmbeddedDataset, tags: Tags, new_tab: Callable[..., Tab]
+) -> None:
+    tab = new_tab(reviewing)
+    rows = open_review(tab, dataset, "Ambiguous")
+    tab.page.locator(f".gallery:visible button.card[data-row='{rows[0]}']").click()
+    panel = tab.page.get_by_role("dialog")
+    panel.locator("button.card").first.wait_for()
+    tab.settle()
+    tab.page.keyboard.press("d")
+    tab.settle()
+    assert tags.counts == dict.fromkeys(TAGS, 0)
+    tab.page.keyboard.press("Escape")
+    panel.wait_for(state="detached")
+    tab.settle()
+    for _ in range(3):
+        tab.page.keyboard.down("k")  # again and again without an up: as a key that is held down
+    tab.page.keyboard.up("k")
+    expect_badges(tab, {rows[0]: KEEP})
+
+
 def test_keys_do_nothing_while_somebody_types(
     reviewing: Server, dataset: EmbeddedDataset, tags: Tags, new_tab: Callable[..., Tab]
 ) -> None:

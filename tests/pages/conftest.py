@@ -145,6 +145,11 @@ class App:
         """What the map component was given in the last run."""
         return self.maps.data["map"]
 
+    @property
+    def ringed(self) -> list[int]:
+        """The rows that the map was told to ring."""
+        return [row for row, *_ in self.map["ring"]]
+
     def charts(self) -> list[Any]:
         """The Plotly charts of the page."""
         return [element.proto for element in self.test.get("plotly_chart")]

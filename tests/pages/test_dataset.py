@@ -243,10 +243,10 @@ def test_back_to_another_data_set_opens_it_and_forgets_the_rows(app: App, make_d
     app.test.sidebar.selectbox[0].set_value(str(second.path)).run()
     app.maps.does("map", clicked=7)
     assert app.run().map["version"] == second.version
-    assert app.run().map["ring"] == [7]
+    assert app.run().ringed == [7]
     app.test.query_params["dataset"] = first.path.name  # as the browser's button does
     assert app.run().map["version"] == first.version
-    assert app.map["ring"] == []
+    assert app.ringed == []
 
 
 def test_a_link_to_an_unknown_data_set_says_so_and_offers_the_beginning(app: App) -> None:

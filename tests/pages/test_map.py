@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from pvu.coloring import map_rows
 from pvu.selection import in_polygon
 from pvu.store import EmbeddedDataset
 from pvu.tags import Tags
@@ -211,3 +212,7 @@ def test_of_too_many_points_a_sample_is_drawn_and_a_lasso_counts_all(
     assert any(text.startswith("10 of 36 points are drawn") for text in app.texts("caption"))
     app.draw("lasso", LASSO)
     assert unpacked(app.map["selected"]) == inside(dataset).tolist()
+    row = next(row for row in range(36) if row not in map_rows(36))
+    app.maps.does("map", clicked=row)  # the image's place is told, for the browser does not have it
+    app.run()
+    assert app.run().map["ring"] == [[row, *dataset.coords[row].tolist()]]

@@ -55,7 +55,7 @@ def test_a_neighbour_is_opened_in_its_turn(app: App, make_dataset: Make) -> None
     app.galleries.click("panel_neighbours", other)
     app.run()
     assert str(dataset.image_path(other)) in [code.value for code in app.test.code]
-    assert app.map["ring"] == [other]
+    assert app.ringed == [other]
     app.click("Back to the image before")
     assert str(dataset.image_path(7)) in [code.value for code in app.test.code]
     assert not [button for button in app.test.button if button.label == "Back to the image before"]
@@ -98,7 +98,7 @@ def test_show_on_map_closes_the_panel_and_rings_the_image(app: App, make_dataset
     opened(app, dataset, 7)
     app.click("Show on map")
     assert app.texts("title") == ["Map"]
-    assert app.map["ring"] == [7]
+    assert app.ringed == [7]
     assert "panel_neighbours" not in app.galleries.shown
 
 

@@ -278,3 +278,20 @@ def test_cut_offs_are_kept_over_lists_and_pages(app: App, galleries: Galleries, 
         control.set_value(name)
         app.run()
     assert galleries.rows("review_ambiguous") == expected
+
+
+def test_what_is_ticked_in_one_data_set_is_not_tagged_in_another(
+    app: App, galleries: Galleries, dataset: EmbeddedDataset, make_dataset: Make
+) -> None:
+    other = make_dataset(name="other", count=20)
+    open_list(app, dataset, "ambiguous")
+    galleries.pick("review_ambiguous", galleries.rows("review_ambiguous")[:3])
+    app.run()
+    assert not button(app, "Keep").disabled
+    app.click("Fix label …")
+    assert "Save" in [each.label for each in app.test.button]
+    app.test.query_params["dataset"] = other.path.name
+    app.run()
+    assert app.galleries.data["review_ambiguous"]["picked"] == []
+    assert button(app, "Keep").disabled
+    assert "Save" not in [each.label for each in app.test.button]
