@@ -215,9 +215,10 @@ def _original(plan: CopyPlan, name: str) -> Path:
 
 def _place(plan: CopyPlan, name: str) -> Path:
     target = plan.folder / name
-    target.parent.mkdir(parents=True, exist_ok=True)
+    # Before any folder is made, which would be made where the link leads.
     if not Path(os.path.realpath(target.parent)).is_relative_to(plan.folder):
         raise CopyError("a link in the new folder leads elsewhere")
+    target.parent.mkdir(parents=True, exist_ok=True)
     return target
 
 
@@ -238,11 +239,21 @@ def _copy(original: Path, target: Path, partial: Path) -> None:
     partial.unlink(missing_ok=True)  # of a copy that crashed; it may be read-only, as its original was
     try:
         shutil.copy2(original, partial)
-        if os.path.lexists(target):  # looked at before, but others may write there too
-            raise FileExistsError(errno.EEXIST, "another file of this name is there", str(target))
-        os.rename(partial, target)
+        _rename(partial, target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _rename(partial: Path, target: Path) -> None:
+    """Give a file its real name, unless something has it: others may write there too, at any moment."""
+    try:
+        os.link(partial, target)  # unlike a rename it fails where something is; the caller takes the other name away
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, "another file of this name is there", str(target)) from None
+        os.rename(partial, target)
 
 
 def _write_labels(plan: CopyPlan, done: Iterable[str]) -> None:

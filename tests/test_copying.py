@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,8 +85,9 @@ def test_where_links_cannot_be_made_files_are_copied_and_it_says_so(
 ) -> None:
     tries = []
 
-    def refuse(*arguments: object) -> None:
-        tries.append(arguments)
+    def refuse(source: Path, _: Path) -> None:
+        if Path(source).is_relative_to(photos):
+            tries.append(source)
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "link", refuse)
@@ -132,11 +134,11 @@ def test_a_crash_in_the_middle_of_a_file_leaves_no_half_a_file(
         if Path(source).name == "2.png":
             Path(target).write_bytes(Path(source).read_bytes()[:50])
             Path(target).chmod(0o400)
+            monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # the process is gone before it can tidy up
             raise KeyboardInterrupt
         real(source, target)
 
     monkeypatch.setattr(shutil, "copy2", die)
-    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # the process is gone before it can tidy up
     with pytest.raises(KeyboardInterrupt):
         copy_images(plan_copy(dataset, ALL, new))
     assert content(new).keys() == {"cat/0.png", "cat/1.png"}
@@ -194,6 +196,40 @@ def test_links_in_the_new_folder_lead_nowhere(dataset: EmbeddedDataset, new: Pat
     assert set(report.failed.values()) == {"a link in the new folder leads elsewhere"}
     assert len(report.failed) == 4
     assert list((tmp_path / "victim").iterdir()) == []
+
+
+def test_no_folder_is_made_where_a_link_leads(dataset: EmbeddedDataset, new: Path, tmp_path: Path) -> None:
+    (tmp_path / "victim").mkdir()
+    plan = plan_copy(dataset, ALL[:1], new)
+    copy_images(plan)
+    (new / "dog").symlink_to(tmp_path / "victim")
+    ((own, original),) = plan.names.items()
+    deep = replace(plan, names={"dog/deep/0.png": original}, stamps={"dog/deep/0.png": plan.stamps[own]}, table=None)
+    assert copy_images(deep).failed == {"dog/deep/0.png": "a link in the new folder leads elsewhere"}
+    assert list((tmp_path / "victim").iterdir()) == []
+
+
+@pytest.mark.parametrize("can_link", [True, False])
+def test_a_file_that_appears_during_the_copy_is_not_overwritten(
+    dataset: EmbeddedDataset, new: Path, monkeypatch: pytest.MonkeyPatch, can_link: bool
+) -> None:
+    real, refuse = shutil.copy2, OSError(errno.EPERM, "no links")
+
+    def meanwhile(source: Path, target: Path) -> None:
+        real(source, target)
+        if Path(source).name == "1.png" and Path(source).parent.name == "cat":
+            (new / "cat" / "1.png").write_bytes(b"mine")
+
+    monkeypatch.setattr(shutil, "copy2", meanwhile)
+    if can_link:  # then not even a file that comes after the last look is lost
+        monkeypatch.setattr(os.path, "lexists", lambda _: False)
+    else:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(refuse))
+    report = copy_images(plan_copy(dataset, ALL, new))
+    assert list(report.failed) == ["cat/1.png"]
+    assert report.copied == len(ALL) - 1
+    assert (new / "cat" / "1.png").read_bytes() == b"mine"
+    assert list(new.rglob(".*.partial")) == []
 
 
 def test_originals_that_are_gone_changed_or_lead_outside_are_said(
