@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from pvu.archives import check_limits, replacing, source_folder, write_bytes
+from pvu.archives import MAX_BYTES, check_limits, replacing, source_folder, write_bytes
 from pvu.errors import Cancelled, SourceError
 from pvu.images import EXTENSIONS
 from pvu.paths import is_allowed
@@ -118,7 +118,7 @@ class _Unpacking:
     def __init__(self, folder: Path, source: Path, timer: PhaseTimer, should_stop: Callable[[], bool]) -> None:
         self.folder, self.source, self.timer, self.should_stop = folder, source, timer, should_stop
         # A repeated picture is stored once in a table, and written each time: the declared size is no limit.
-        self.left = shutil.disk_usage(folder).free - 2**28
+        self.left = min(shutil.disk_usage(folder).free - 2**28, MAX_BYTES)
         self.entries: list[dict[str, Any]] = []
         self.images = 0
 
@@ -157,7 +157,10 @@ class _Unpacking:
         if data is not None:
             self.left -= len(data)
             if self.left < 0:
-                raise SourceError(f"The images of {self.source} need more room than the disk has. Free some space.")
+                raise SourceError(
+                    f"The images of {self.source} need more room than the disk has, or than the {MAX_BYTES >> 30} GiB "
+                    "that are taken. Free some space, or take a part of them."
+                )
             write_bytes(self.folder / path, [data])
             self.images += 1
         named = cell.get("path") if isinstance(cell, dict) else None

@@ -230,6 +230,17 @@ def test_pictures_that_a_dictionary_repeats_stop_when_the_disk_is_full(
     assert list((pvu_home / "sources").iterdir()) == []
 
 
+def test_pictures_that_a_dictionary_repeats_stop_at_the_limit_of_archives(
+    tmp_path: Path, pvu_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = [bytes(1 << 20)] * 10
+    pq.write_table(pa.table({"image": pa.array(cells, pa.binary())}), tmp_path / "t.parquet")
+    monkeypatch.setattr(table_source, "MAX_BYTES", 5 * 2**20)
+    with pytest.raises(SourceError, match="need more room than the disk has, or than the 0 GiB that are taken"):
+        resolve_source(tmp_path / "t.parquet")
+    assert list((pvu_home / "sources").iterdir()) == []
+
+
 def test_stopping_keeps_nothing(splits: dict[str, pa.Table], tmp_path: Path, pvu_home: Path) -> None:
     save_to_disk(tmp_path / "mine", splits["train"])
     with pytest.raises(Cancelled, match="while the images were unpacked"):
