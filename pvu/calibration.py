@@ -227,12 +227,18 @@ def certify(
     and the first that cannot be ruled out ends the walk. No correction for many tests is needed, since to reach a false
     one the walk has to be wrong at the first false one. Queries with equal scores are kept or left out together.
 
-    What is assumed: the calibration queries are drawn at random from the queries that the statement is about, and
-    neither the scores nor the thresholds were made from their answers. Answers of leave-one-out queries of one data
-    set are *not* independent (two images that are each other's nearest are right or wrong together). For the statement
-    "over all images of this set" that does not matter: their answers are fixed numbers, chance is in the split alone,
-    and draws without replacement spread no further than the binomial (Hoeffding, 1963). For new queries it holds as
-    far as they come as the calibration queries came, one by one and not in bursts of the same scene.
+    What is assumed: scores and thresholds were made without the calibration queries' answers, and given them these are
+    drawn at random from the queries that the statement is about. Two such statements:
+
+    - About a finite set that they are drawn from without replacement, whatever its answers have to do with each
+      other: these are fixed numbers, and such draws spread no further than the binomial (Hoeffding, 1963).
+    - About new queries, if they and the calibration queries come one by one from the same source. Leave-one-out answers
+      of one data set do so only nearly: two images that are each other's nearest are right or wrong together. Where
+      every image has such a twin, a statement at delta = 0.1 is false with chance 0.16 at its worst, where each has
+      three, 0.22. Take bursts of one scene out before.
+
+    The chance is over the draws of calibration queries, those that prove nothing included (nothing false is said
+    there). Where proofs are rare, a larger share of those that are found is false.
 
     Args:
         scores: (n,) float, the lower the safer.

@@ -57,6 +57,10 @@ class Risk:
     def keeps(self, alpha: float) -> np.ndarray:
         """(N,) bool: the images that "at most alpha wrong" keeps.
 
+        Of labelled images the answers are known (``wrong``), so their error can be counted, and need not be promised:
+        above alpha it may be among those that the rule was fitted to. What is promised is the error of queries that
+        come as those of the proof did: new ones, and the unlabelled images if chance has decided which have a label.
+
         Raises:
             QueryError: if no threshold is proved for this alpha; the message is :meth:`why_not`'s.
         """
@@ -148,8 +152,9 @@ def calibrate(dataset: EmbeddedDataset, *, delta: float = DELTA, seed: int = 0) 
     """Learn the risk of a labelled data set from its kNN graph, and prove thresholds.
 
     Queries are split at random: a third fits the rule, two thirds prove its thresholds. See
-    :func:`pvu.calibration.certify` for what a guarantee says and assumes. The statement for each alpha holds with
-    chance ``1 - delta``; all of them at once with less.
+    :func:`pvu.calibration.certify` for what a guarantee says and assumes: it is about queries that come as these did,
+    while this set is what is searched. The statement for each alpha holds with chance ``1 - delta``; all of them at
+    once with less.
 
     Raises:
         QueryError: if it cannot be done; the message is :func:`why_no_risk`'s.

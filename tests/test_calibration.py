@@ -209,3 +209,16 @@ def test_a_threshold_at_the_edge_is_wrongly_proved_with_chance_delta_at_most() -
         certify(np.zeros(400), generator.random(400) < 0.15 + 1e-9, [0.0], alpha=0.15) is not None for _ in range(4000)
     )
     assert 0.06 * 4000 < proved <= binom.ppf(0.999, 4000, 0.1)
+
+
+@pytest.mark.parametrize(("twins", "low", "high"), [(2, 0.12, 0.19), (4, 0.18, 0.26)])
+def test_queries_that_are_right_or_wrong_together_prove_less_as_the_docstring_says(
+    twins: int, low: float, high: float
+) -> None:
+    """Two thirds of queries that come in groups with one answer, at an error just above alpha."""
+    generator = np.random.default_rng(0)
+    proved = 0
+    for _ in range(1500):
+        wrong = np.repeat(generator.random(600 // twins) < 0.2 + 1e-9, twins)
+        proved += certify(np.zeros(400), generator.permutation(wrong)[:400], [0.0], alpha=0.2) is not None
+    assert low < proved / 1500 < high

@@ -14,7 +14,7 @@ from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 from pvu.calibration import MonotoneRisk, reliability
 from pvu.errors import QueryError
 from pvu.metrics import correct_at_1
-from pvu.neighbors import nearest_neighbors, normalized
+from pvu.neighbors import cross_neighbors, nearest_neighbors, normalized
 from pvu.risk import ALPHAS, calibrate, proved_rule, risk_inputs, why_no_risk
 from pvu.store import EmbeddedDataset
 
@@ -219,6 +219,33 @@ def test_the_guarantee_holds_over_200_splits(real: tuple[np.ndarray, np.ndarray]
             everywhere[alpha] += error(wrong[kept]) > alpha
     assert max(everywhere.values()) <= 0.1 * 200, everywhere
     assert max(held_out.values()) <= binom.ppf(0.99, 200, 0.1), held_out
+
+
+@pytest.mark.shared_data
+def test_the_guarantee_holds_for_queries_that_are_in_no_set(real_set: Callable[[str], EmbeddedDataset]) -> None:
+    """From end to end: a random half is the data set, with a graph of its own; the other half asks it."""
+    whole, runs = real_set("flowers17"), 30
+    z = np.asarray(whole.embeddings, np.float32)
+    above = dict.fromkeys((0.1, 0.2), 0)
+    for seed in range(runs):
+        own, new = halves(len(whole), seed)
+        neighbors, similarities = nearest_neighbors(z[own], 30)
+        half = InMemory(
+            name="half",
+            labels=whole.labels[own],
+            uncertainty=whole.uncertainty[own],
+            has_uncertainty=True,
+            neighbors=neighbors,
+            similarities=similarities,
+        )
+        risk = calibrate(half, seed=seed)
+        nearest, cosine = cross_neighbors(z[new], z[own], 1)
+        wrong = half.labels[nearest[:, 0]] != whole.labels[new]
+        asked = zip(whole.uncertainty[new], nearest[:, 0], cosine[:, 0], strict=True)
+        kept = [risk.of_query(half, float(u), int(row), float(similarity))[1] for u, row, similarity in asked]
+        for alpha in above:
+            above[alpha] += error(wrong[[keeps[alpha] for keeps in kept]]) > alpha
+    assert max(above.values()) <= binom.ppf(0.99, runs, 0.1), above
 
 
 def halves(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
