@@ -59,6 +59,8 @@ def choose_other(dataset: EmbeddedDataset) -> EmbeddedDataset | None:
         _say_none(dataset, unfit)
         return None
     wanted = st.query_params.get(_PARAM, st.session_state.get(_CHOSEN))
+    if wanted == dataset.path.name:  # it has been opened itself by now
+        st.query_params.pop(_PARAM, None)
     if _PARAM in st.query_params and wanted not in fit:
         reason = next((str(other.reason) for other in unfit if other.path.name == wanted), None)
         st.warning(plain(reason or "The second data set that this link names is not on this computer. Choose another."))

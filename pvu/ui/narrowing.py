@@ -139,8 +139,7 @@ def column_filter(dataset: EmbeddedDataset, view: View) -> View:
     st.session_state[WHERE] = [column for column in st.session_state.get(WHERE, []) if column in known]
     columns = st.multiselect(
         "Only images with",
-        known,
-        format_func=plain,
+        known,  # shown as they are: options are no Markdown
         key=WHERE,
         placeholder="any label, path, size, …",
         help="Conditions on labels, paths, picture sizes and the columns of your table, for both sides.",
@@ -175,7 +174,7 @@ def _condition(dataset: EmbeddedDataset, column: str) -> Condition | None:
     if kind == "values":
         said = st.session_state.get(key, [])
         st.session_state[key] = [word for word in (_NONE if each is None else each for each in said) if word in choices]
-        chosen = st.multiselect(f"{name} is", choices, format_func=plain, key=key)
+        chosen = st.multiselect(f"{name} is", choices, key=key)
         words = tuple(None if word == _NONE else word for word in chosen)
         return Condition(column, values=words) if words else None
     if len(choices) == 0 or choices[0] == choices[1]:

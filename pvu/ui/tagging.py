@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,27 +73,14 @@ def tag_bar(
     count = len(picked)
     on = f"Tags the {counted(count, 'chosen image')}." if count else "Tick images first; shift and click ticks a range."
     buttons = st.container(horizontal=True, vertical_alignment="center")
+    offer = partial(_bulk_button, buttons, dataset, key)
     for tag in (KEEP, DROP, UNSURE):
-        buttons.button(
-            tag.capitalize(),
-            key=f"{key}_{tag}",
-            icon=_ICONS[tag],
-            disabled=not count,
-            help=on,
-            on_click=_bulk,
-            args=(dataset, list(picked), tag, None, key),
-        )
-    known = [row for row in picked if suggested and row in suggested]
+        offer(tag, tag.capitalize(), list(picked), tag, icon=_ICONS[tag], help=on)
     if suggested is not None:
-        buttons.button(
-            "Accept suggested label",
-            key=f"{key}_accept",
-            icon=":material/auto_fix_high:",
-            disabled=not known,
-            help=on + " They get the label that each card suggests.",
-            on_click=_bulk,
-            args=(dataset, known, FIX, [suggested[row] for row in known], key),
-        )
+        known = [row for row in picked if row in suggested]
+        labels = [suggested[row] for row in known]
+        help_ = on + " They get the label that each card suggests."
+        offer("accept", "Accept suggested label", known, FIX, labels, icon=":material/auto_fix_high:", help=help_)
     buttons.button(
         "Fix label …",
         key=f"{key}_fix",
@@ -102,17 +90,35 @@ def tag_bar(
         on_click=_ask,
         args=((dataset.version, list(picked)),),
     )
-    buttons.button(
-        "Take tag off",
-        key=f"{key}_clear",
-        disabled=not count,
-        help=on.replace("Tags", "Takes the tag off"),
-        on_click=_bulk,
-        args=(dataset, list(picked), None, None, key),
-    )
+    offer("clear", "Take tag off", list(picked), None, help=on.replace("Tags", "Takes the tag off"))
     _undo_button(dataset, buttons, key)
     st.caption(f"{tag_counts(dataset)} {legend}")
     _relabel(dataset, key)
+
+
+def _bulk_button(
+    holder: st.delta_generator.DeltaGenerator,
+    dataset: EmbeddedDataset,
+    key: str,
+    name: str,
+    words: str,
+    rows: list[int],
+    tag: str | None,
+    labels: list[str] | None = None,
+    *,
+    icon: str | None = None,
+    help: str,
+) -> None:
+    """A button that tags rows, or takes their tags off."""
+    holder.button(
+        words,
+        key=f"{key}_{name}",
+        icon=icon,
+        disabled=not rows,
+        help=help,
+        on_click=_bulk,
+        args=(dataset, rows, tag, labels, key),
+    )
 
 
 def tag_counts(dataset: EmbeddedDataset) -> str:

@@ -114,3 +114,15 @@ def test_without_uncertainties_the_rest_is_shown(app: App, make_dataset: Make) -
     assert [metric.label for metric in app.test.metric] == ["Far away", "Mixed", "Clusters missed"]
     assert "One of the two has no uncertainties." in app.texts("info")
     assert len(app.charts()) == 2
+
+
+def test_once_the_other_is_opened_itself_there_is_no_complaint(
+    app: App, pair: tuple[EmbeddedDataset, EmbeddedDataset]
+) -> None:
+    pets, birds = pair
+    app.open("compare", dataset=pets.path.name, other=birds.path.name)
+    app.test.sidebar.selectbox[0].set_value(str(birds.path)).run()
+    app.checked()
+    assert app.test.query_params["dataset"] == birds.path.name
+    assert app.texts("warning") == []
+    assert choices(app) == ["pets · 36 images"]

@@ -448,6 +448,18 @@ TABLE = "path,label,camera,year\n" + "".join(
 )
 
 
+def test_what_can_be_chosen_is_written_as_the_table_has_it(app: App, make_dataset: Make) -> None:
+    table = "path,label,taken_by\n" + "".join(
+        f"{number:02d}.png,{'wild_*cat*' if number % 2 else 'dog'},a:b\n" for number in range(12)
+    )
+    open_query(app, make_dataset("marked", (), count=12, table=table), 3)
+    assert "taken_by" in app.test.multiselect(key="where_columns").options
+    app.test.multiselect(key="where_columns").set_value(["label", "taken_by"]).run()
+    app.checked()
+    assert app.test.multiselect(key="where:label").options == ["dog", "wild_*cat*"]
+    assert app.test.multiselect(key="where:taken_by").options == ["a:b"]
+
+
 def test_conditions_on_columns_hold_on_both_sides(app: App, make_dataset: Make) -> None:
     dataset = make_dataset("columns", (), count=40, table=TABLE)
     open_query(app, dataset, 3)
