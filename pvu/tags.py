@@ -159,7 +159,10 @@ class Tags:
             return None if what is None else f"Undone: {what}."
 
     def _checked_rows(self, rows: Sequence[int] | np.ndarray | int) -> list[int]:
-        chosen = np.atleast_1d(np.asarray(rows, dtype=np.int64)).tolist()
+        given = np.atleast_1d(np.asarray(rows))
+        if given.size and given.dtype.kind not in "iu":  # a mask would be taken for the rows 0 and 1
+            raise TagError(f"Rows are whole numbers, not {given.dtype}. Of a mask take np.flatnonzero(mask).")
+        chosen = given.astype(np.int64).tolist()
         wrong = [row for row in chosen if not 0 <= row < len(self._images)]
         if wrong:
             raise TagError(f"There is no row {wrong[0]}: the data set has the rows 0 to {len(self._images) - 1}.")
@@ -232,6 +235,8 @@ class Tags:
             record = json.loads(line)
         except ValueError:
             return  # torn by a crash before it was acknowledged
+        if not isinstance(record, dict):
+            return
         if "undo" in record:
             if self._actions:
                 for row, tag, label in reversed(self._actions.pop().before):

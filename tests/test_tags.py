@@ -102,6 +102,9 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(path: Path) -> None:
         tags.set([0, 12], KEEP)
     with pytest.raises(TagError, match="no row -1"):
         tags.clear(-1)
+    for mask in (np.arange(12) == 5, [0.0, 1.5]):
+        with pytest.raises(TagError, match=r"Rows are whole numbers, not (bool|float64)"):
+            tags.set(mask, DROP)
     for missing in (None, "", "  ", ["owl", ""]):
         with pytest.raises(TagError, match="'fix label' needs the new label"):
             tags.set([0, 1], FIX, missing)
@@ -110,6 +113,15 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(path: Path) -> None:
     with pytest.raises(TagError, match="goes with the tag 'fix label', not with 'keep'"):
         tags.set(0, KEEP, "owl")
     assert not path.exists()
+
+
+def test_lines_that_are_no_actions_are_passed_over(path: Path) -> None:
+    Tags(path, IMAGES).set(0, KEEP)
+    with path.open("ab") as file:
+        file.write(b"null\n[1]\n\0\0\0\n\xff\n{}\n")
+    tags = Tags(path, IMAGES)
+    tags.set(1, DROP)
+    assert (tags.counts[KEEP], tags.counts[DROP]) == (1, 1)
 
 
 def test_no_rows_and_no_change_are_no_action(path: Path) -> None:
