@@ -95,6 +95,8 @@ def bring(
     if brought.has_uncertainty and uncertainty_model is not None:
         raise SourceError("Uncertainties came with the embeddings. Take these, or a model's, not both.")
     root = given[0] if images is None else resolve_source(images, progress=progress, should_stop=should_stop)
+    if only_allowed and images is not None and not is_allowed(root):
+        raise SourceError(f"The folder {root} is outside those that may be read. Set PVU_ROOTS to allow more.")
     files = _locate(brought.table, root, only_allowed=only_allowed, report=report)
     encoder = _head(uncertainty_model, files)
     maker = _maker(brought, encoder, space)

@@ -198,6 +198,8 @@ def test_the_app_reads_only_what_it_may(
     table.assign(path=[str(outside / "secret.png"), *table["path"][1:]]).to_csv(files["table"], index=False)
     with pytest.raises(SourceError, match=r"secret.png' leads to where images may not be read. Set PVU_ROOTS"):
         bring_job(arguments | {"images": str(photos)}, lambda _: None, lambda: False)
+    with pytest.raises(SourceError, match=r"elsewhere is outside those that may be read. Set PVU_ROOTS"):
+        bring_job(arguments | {"images": str(outside)}, lambda _: None, lambda: False)
     assert len(bring(**files, images=photos)) == 12  # the command line reads what its user may
     (photos / "cat" / "9.png").symlink_to(outside / "secret.png")
     table.assign(path=["cat/9.png", *table["path"][1:]]).to_csv(files["table"], index=False)
