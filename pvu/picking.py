@@ -9,7 +9,7 @@ from pvu.neighbors import normalized
 from pvu.store import EmbeddedDataset
 
 _BLOCK = 256
-"""Candidates brought up to date at a time."""
+"""Candidates brought up to date at first; twice as many in each round."""
 
 
 def pick_diverse(
@@ -88,8 +88,9 @@ def farthest_first(vectors: np.ndarray, count: int, *, similarity: np.ndarray | 
 
 def _next(vectors: np.ndarray, chosen: np.ndarray, bound: np.ndarray, seen: np.ndarray) -> int:
     """The vector least similar to its most similar choice. Brings ``bound`` and ``seen`` up to date where it has to."""
+    size = _BLOCK
     while True:
-        block = np.argpartition(bound, _BLOCK)[:_BLOCK] if len(bound) > _BLOCK else np.arange(len(bound))
+        block = np.argpartition(bound, size)[:size] if len(bound) > size else np.arange(len(bound))
         late = block[seen[block] < len(chosen)]
         if len(late) == 0:
             return int(np.flatnonzero(bound == bound[block].min())[0])
@@ -100,6 +101,7 @@ def _next(vectors: np.ndarray, chosen: np.ndarray, bound: np.ndarray, seen: np.n
         best = bound[late].min()
         if best <= bound.min() and seen[bound == best].min() == len(chosen):
             return int(np.flatnonzero(bound == best)[0])
+        size *= 2  # after the first few choices nearly all are late: not in a thousand rounds over all of them
 
 
 def _nearest(dataset: EmbeddedDataset, rows: np.ndarray, vectors: np.ndarray, known: np.ndarray) -> np.ndarray:
