@@ -255,39 +255,30 @@ def spoil(picture: Image.Image, kind: str, where: str) -> Image.Image:
     return square
 
 
-def hits(pictures: list[Image.Image]) -> tuple[int, int]:
-    """In how many of how many cases the map is higher in the worse half."""
+def hits(pictures: list[Image.Image]) -> tuple[int, float]:
+    """In how many cases the map is higher in the worse half, and seconds of processor time of the quickest."""
     model = load_model()
-    kinds, count, right = ("blur", "cover", "noise"), 0, 0
+    kinds, right, seconds = ("blur", "cover", "noise"), 0, []
     for number, picture in enumerate(pictures):
         kind, where = kinds[number % 3], list(HALVES)[number % 4]
-        heat = explain(spoil(picture, kind, where), model).heat
+        spoiled, start = spoil(picture, kind, where), time.process_time()
+        heat = explain(spoiled, model).heat
+        seconds.append(time.process_time() - start)
         right += int(heat[HALVES[where]].mean() > heat[HALVES[other(where)]].mean())
-        count += 1
-    return right, count
+    return right, min(seconds)
 
 
-def test_it_points_at_the_worse_half_of_the_demo_photographs() -> None:
+def test_it_points_at_the_worse_half_of_the_demo_photographs_in_less_than_two_seconds() -> None:
     names = ("astronaut", "cat", "coffee", "dahlia", "motorcycle", "pagoda", "photographer", "rocket", "coins")
-    right, count = hits([photograph(name) for name in names])
-    assert right >= 8, f"{right} of {count}"
+    right, seconds = hits([photograph(name) for name in names])
+    assert right >= 8, f"{right} of {len(names)}"
+    # Of all threads together, so that other work on this machine does not count: 2 seconds of two cores are 4.
+    assert seconds < 4
 
 
 @pytest.mark.shared_data
 def test_it_points_at_the_worse_half_of_real_photographs(shared_data: SharedData) -> None:
     files = sorted(shared_data.folder("flowers17").rglob("*.jpg"))[::160]
-    right, count = hits([Image.open(file).convert("RGB") for file in files])
-    assert count == 9
-    assert right >= count - 1, f"{right} of {count}"
-
-
-def test_it_takes_less_than_two_seconds() -> None:
-    model, picture = load_model(), photograph("pagoda")
-    explain(picture, model)  # the first call of a model is slower
-    times = []
-    for _ in range(3):
-        start = time.process_time()
-        explain(picture, model)
-        times.append(time.process_time() - start)
-    # Of all threads together, so that other work on this machine does not count: 2 seconds of two cores are 4.
-    assert min(times) < 4
+    right, _ = hits([Image.open(file).convert("RGB") for file in files])
+    assert len(files) == 9
+    assert right >= 8, f"{right} of 9"
