@@ -172,7 +172,7 @@ def test_a_thumbnail_appears_under_the_pointer_and_a_click_opens_the_image(tab: 
     panel = tab.page.get_by_role("dialog")
     panel.wait_for()
     tab.settle()
-    assert str(demo.image_path(row)) in panel.inner_text()
+    panel.get_by_text(str(demo.image_path(row))).first.wait_for()  # Streamlit loads what shows code when it is needed
     neighbours = panel.locator("button.card").evaluate_all("all => all.map(card => Number(card.dataset.row))")
     assert neighbours == demo.neighbors[row][:12].tolist()
     tab.page.wait_for_function("document.querySelector('[role=dialog] img').naturalWidth > 100")
