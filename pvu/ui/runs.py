@@ -68,7 +68,10 @@ def start(kind: str, /, **arguments: Any) -> None:
 def watched_job(kind: str) -> jobs.Job | None:
     """The job that this visitor watches: the one started here, or after a reload the one under way."""
     if _key(kind) in st.session_state:
-        return jobs.Job(Path(st.session_state[_key(kind)]))
+        job = jobs.Job(Path(st.session_state[_key(kind)]))
+        if _is_there(job):
+            return job
+        forget_job(kind)
     if f"{_key(kind)}:looked" not in st.session_state:
         st.session_state[f"{_key(kind)}:looked"] = True
         active = jobs.active_jobs(kind)
@@ -81,6 +84,11 @@ def watched_job(kind: str) -> jobs.Job | None:
 def forget_job(kind: str) -> None:
     """Stop watching."""
     st.session_state.pop(_key(kind), None)
+
+
+def _is_there(job: jobs.Job) -> bool:
+    """Whether it has not been taken off the list, which may happen in another tab."""
+    return (job.folder / "job.json").is_file()
 
 
 def _key(kind: str) -> str:
@@ -96,6 +104,8 @@ def show_run(job: jobs.Job, finished: Finished, more: Callable[[Progress], None]
         finished: called once it is done, before the whole page runs again without the job.
         more: draws what there is beside the bar while it works.
     """
+    if not _is_there(job):
+        st.rerun()
     kind, status = job.kind, job.status()
     words = WORDS[kind]
     if status.state == "done":

@@ -71,6 +71,7 @@ class _Registry:
     def serve(self, dataset: EmbeddedDataset) -> _Served:
         with self._lock:
             served = self._by_version.get(dataset.version) or _Served(dataset)
+            served.dataset = dataset  # it may have been opened anew: the object before need not be kept as well
             self._by_version[dataset.version] = served
             self._by_version.move_to_end(dataset.version)
             while len(self._by_version) > _OPEN_SETS:

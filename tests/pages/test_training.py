@@ -141,6 +141,16 @@ def test_while_it_is_fitted_the_curve_is_drawn_and_it_can_be_cancelled(app: App,
     assert labels(app) == ["Fit a head"]
 
 
+def test_a_job_that_was_forgotten_in_another_tab_is_gone_here_too(app: App, dataset: EmbeddedDataset) -> None:
+    job = running(dataset, Progress("fit", 150, 300, unit="steps"))
+    page(app, dataset)
+    assert labels(app) == ["Cancel"]
+    (job.folder / "status.json").write_text(json.dumps({"state": "cancelled", "message": "Nothing is kept."}))
+    job.forget()
+    app.run()
+    assert labels(app) == ["Fit a head"]
+
+
 def test_the_fit_of_another_data_set_is_only_named(app: App, dataset: EmbeddedDataset, make_dataset: Make) -> None:
     running(dataset, Progress("fit", 150, 300, unit="steps"))
     page(app, make_dataset("animals", count=20))
