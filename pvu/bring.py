@@ -89,23 +89,19 @@ def bring(
     """
     report = progress or (lambda _: None)
     report(Progress("check"))
-    given = [None if path is None else _file(path) for path in (embeddings, table, uncertainty)]
-    assert given[0] is not None
-    brought = read_brought(given[0], table=given[1], uncertainty=given[2])
-    if brought.has_uncertainty and uncertainty_model is not None:
-        raise SourceError("Uncertainties came with the embeddings. Take these, or a model's, not both.")
-    root = given[0] if images is None else resolve_source(images, progress=progress, should_stop=should_stop)
-    if only_allowed and images is not None and not is_allowed(root):
-        raise SourceError(f"The folder {root} is outside those that may be read. Set PVU_ROOTS to allow more.")
+    brought = _read(embeddings, table, uncertainty, with_model=uncertainty_model is not None)
+    root = brought.file
+    if images is not None:
+        root = _readable(resolve_source(images, progress=progress, should_stop=should_stop), only_allowed)
     files = _locate(brought.table, root, only_allowed=only_allowed, report=report)
     encoder = _head(uncertainty_model, files)
     maker = _maker(brought, encoder, space)
     facts = _facts(brought, files, encoder, space)
     # One store for each file of embeddings and folder: bringing a newer version of the file replaces it.
-    path = store_path(given[0], _Maker(BROUGHT, str(root), maker.dim))
+    path = store_path(brought.file, _Maker(BROUGHT, str(root), maker.dim))
+    notes = {"name": name or brought.file.stem, "brought": facts}
     with writing(path):
         recover(path)
-        notes = {"name": name or given[0].stem, "brought": facts}
         if not _is_current(path, notes, files):
             work = _Work(path, brought, files, root, encoder, report, should_stop or (lambda: False))
             work.compute(facts, worker_count(workers))
@@ -123,11 +119,31 @@ def bring_job(arguments: dict[str, Any], progress: ProgressCallback, should_stop
     return {"store": str(dataset.path)}
 
 
+def _read(
+    embeddings: str | os.PathLike[str],
+    table: str | os.PathLike[str] | None,
+    uncertainty: str | os.PathLike[str] | None,
+    *,
+    with_model: bool,
+) -> Brought:
+    others = [None if path is None else _file(path) for path in (table, uncertainty)]
+    brought = read_brought(_file(embeddings), table=others[0], uncertainty=others[1])
+    if brought.has_uncertainty and with_model:
+        raise SourceError("Uncertainties came with the embeddings. Take these, or a model's, not both.")
+    return brought
+
+
 def _file(text: str | os.PathLike[str]) -> Path:
     path = typed_path(text)
     if not path.is_file():
         raise SourceError(f"There is no file at {path}. Check the path.")
     return path.resolve()
+
+
+def _readable(root: Path, only_allowed: bool) -> Path:
+    if only_allowed and not is_allowed(root):
+        raise SourceError(f"The folder {root} is outside those that may be read. Set PVU_ROOTS to allow more.")
+    return root
 
 
 def _head(model: str | Encoder | None, files: pd.DataFrame) -> Encoder | None:
