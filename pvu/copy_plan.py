@@ -82,12 +82,12 @@ def plan_copy(
     names = _label_names(dataset, labels) if layout == "labels" else _path_names(dataset, labels)
     note = {"source": str(dataset.source), "layout": layout, "corrected": corrected}
     target = _checked_folder(dataset, folder, note, anywhere=anywhere)
-    chosen = [names[row] for row in rows]
+    chosen, root = [names[row] for row in rows], dataset.source
     stamps = zip(dataset.images["bytes"].iloc[rows], dataset.images["mtime_ns"].iloc[rows], strict=True)
     return CopyPlan(
         folder=target,
-        root=dataset.source,
-        names=dict(zip(chosen, (dataset.image_path(int(row)) for row in rows), strict=True)),
+        root=root,
+        names=dict(zip(chosen, (root / path for path in dataset.images["path"].to_numpy()[rows]), strict=True)),
         stamps=dict(zip(chosen, ((int(size), int(time)) for size, time in stamps), strict=True)),
         note=note,
         table=_label_table(dataset, rows, chosen, labels),
