@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 
 from pvu.coloring import UNCERTAINTY, color_choices, drawn_count
-from pvu.export import export_table
+from pvu.export import export_table, table_bytes
 from pvu.progress import counted
 from pvu.store import EmbeddedDataset
 from pvu.tags import Tags
@@ -117,7 +117,7 @@ def side(dataset: EmbeddedDataset, shown: np.ndarray) -> None:
         st.caption("Draw around points to select images. A click on a point or a picture looks at it closely.")
     st.download_button(
         f"Download {counted(len(rows), 'row')} as CSV",
-        data=lambda: export_table(dataset).iloc[rows].to_csv(index=False),
+        data=lambda: table_bytes(export_table(dataset, rows), ".csv"),
         file_name=f"{dataset.name}.csv",
         mime="text/csv",
         icon=":material/download:",

@@ -70,7 +70,7 @@ def show(dataset: EmbeddedDataset, found: ReviewList) -> None:
     suggestions = suggested if found.name == "mislabelled" else None
     with holder:
         event = picking_gallery(dataset, cards(dataset, found, shown, tags), key=key, keys=KEYS, width=158)
-        take_presses(dataset, event, suggestions)
+        take_presses(dataset, event, key=key, suggested=suggestions)
     with bar:
         tag_bar(dataset, event.picked, key=key, suggested=suggestions)
         below_bar(dataset, found, places, key)
@@ -134,7 +134,7 @@ def pick(dataset: EmbeddedDataset) -> None:
     with holder:
         made = [Card(int(row), badge=badge(tags, int(row))) for row in shown]
         event = picking_gallery(dataset, made, key=key, keys=KEYS, width=158)
-        take_presses(dataset, event)
+        take_presses(dataset, event, key=key)
     with bar:
         tag_bar(dataset, event.picked, key=key)
         to_map(dataset, rows, key)

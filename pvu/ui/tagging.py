@@ -24,7 +24,9 @@ _SAID = "tagging_said"
 _RELABEL = "tagging_relabel"
 
 
-def take_presses(dataset: EmbeddedDataset, event: GalleryEvent, suggested: Mapping[int, str] | None = None) -> None:
+def take_presses(
+    dataset: EmbeddedDataset, event: GalleryEvent, *, key: str, suggested: Mapping[int, str] | None = None
+) -> None:
     """Do what the keys pressed in a gallery mean, then run again to show it.
 
     Call it right after the gallery, before anything else is shown: the next key can end this run at any call of
@@ -33,6 +35,7 @@ def take_presses(dataset: EmbeddedDataset, event: GalleryEvent, suggested: Mappi
     Args:
         dataset: where the gallery's images are from.
         event: what the gallery returned.
+        key: of its :func:`tag_bar`, which asks for a label.
         suggested: the label that F gives to a row; for other rows F asks for one.
     """
     if not event.pressed:
@@ -47,7 +50,7 @@ def take_presses(dataset: EmbeddedDataset, event: GalleryEvent, suggested: Mappi
         elif suggested and all(row in suggested for row in rows):
             notes |= _tagged(dataset, rows, FIX, [suggested[row] for row in rows])
         else:
-            notes[_RELABEL] = (dataset.version, rows)
+            notes[_RELABEL] = (dataset.version, key, rows)
     st.session_state.update(notes)
     st.rerun()
 
@@ -88,7 +91,7 @@ def tag_bar(
         disabled=not count,
         help=on + " Asks for the label.",
         on_click=_ask,
-        args=((dataset.version, list(picked)),),
+        args=((dataset.version, key, list(picked)),),
     )
     offer("clear", "Take tag off", list(picked), None, help=on.replace("Tags", "Takes the tag off"))
     _undo_button(dataset, buttons, key)
@@ -158,8 +161,8 @@ def _undo_button(dataset: EmbeddedDataset, holder: st.delta_generator.DeltaGener
 
 
 def _relabel(dataset: EmbeddedDataset, key: str) -> None:
-    version, rows = st.session_state.get(_RELABEL) or ("", [])
-    if not rows or version != dataset.version:  # a row of another data set is another image
+    version, asked_by, rows = st.session_state.get(_RELABEL) or ("", "", [])
+    if not rows or (version, asked_by) != (dataset.version, key):  # a row of another data set is another image
         return
     with st.container(border=True, horizontal=True, vertical_alignment="bottom"):
         label = st.selectbox(
@@ -174,8 +177,9 @@ def _relabel(dataset: EmbeddedDataset, key: str) -> None:
         st.button("Cancel", on_click=_ask, args=(None,))
 
 
-def _ask(what: tuple[str, list[int]] | None) -> None:
-    """Ask for the label of some rows of a version of a data set; of None no more."""
+def _ask(what: tuple[str, str, list[int]] | None) -> None:
+    """Ask for the label of some images, as (version of the data set, key of the bar that asks, rows); None asks no
+    more."""
     st.session_state[_RELABEL] = what
 
 

@@ -290,6 +290,10 @@ def test_what_is_ticked_in_one_data_set_is_not_tagged_in_another(
     assert not button(app, "Keep").disabled
     app.click("Fix label …")
     assert "Save" in [each.label for each in app.test.button]
+    open_list(app, dataset, "outliers")
+    assert "Save" not in [each.label for each in app.test.button]  # the question was about images of the other list
+    open_list(app, dataset, "ambiguous")
+    assert "Save" in [each.label for each in app.test.button]
     app.test.query_params["dataset"] = other.path.name
     app.run()
     assert app.galleries.data["review_ambiguous"]["picked"] == []
