@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.stats import rankdata
 
@@ -93,7 +94,8 @@ class Fitted:
             that have not seen them: the head's own would be too good, and so would every risk that is computed from it.
         quantiles: (101,) float64, u at the percentiles 0 to 100 of images that a head has not seen.
         scores: R-AUROC with a 95 % interval over images, by keys of NAMES. That of the head is measured on images that
-            the measured head has not seen.
+            the measured head has not seen, nor a copy of their file. It has seen other pictures of the same scene, if
+            there are any (bursts, frames of a video), and is then too good.
         curve: the ranking loss over the steps, at most 100 means.
         images: that it was fitted on: those with a label that another image has too.
         labels: how many different ones these have.
@@ -135,10 +137,11 @@ def why_not_fit(dataset: EmbeddedDataset) -> str | None:
     if found < 2:
         pairs = f"{counted(found, 'label')} with at least two images"
         return f"{name} has {pairs}, so there is nothing to mistake. It takes two."
-    if len(rows) < MIN_IMAGES:
+    different = len(np.unique(different_files(dataset)[rows]))
+    if different < MIN_IMAGES:
         return (
-            f"{name} has {len(rows)} images with a label that another image has too, and a head takes at least "
-            f"{MIN_IMAGES}. Some hundreds are better. Label more images."
+            f"{name} has {different} different images with a label that another image has too, and a head takes at "
+            f"least {MIN_IMAGES}. Some hundreds are better. Label more images."
         )
     return None
 
@@ -147,6 +150,12 @@ def usable_rows(labels: np.ndarray) -> np.ndarray:
     """The rows (n,) int64 whose label (N,) occurs at least twice."""
     counts = Counter(labels[has_label(labels)])
     return np.array([row for row, label in enumerate(labels) if counts.get(label, 0) > 1], np.int64)
+
+
+def different_files(dataset: EmbeddedDataset) -> np.ndarray:
+    """(N,) int: equal for images whose files are the same."""
+    hashes = dataset.images["content_hash"].replace("", pd.NA)
+    return np.asarray(pd.factorize(hashes.fillna(dataset.images["path"]))[0])
 
 
 def fit_head(
@@ -207,7 +216,9 @@ class _Fit:
         report(Progress("read"))
         self.rows = usable_rows(dataset.labels)
         self.codes = np.unique(dataset.labels[self.rows].astype(str), return_inverse=True)[1]
-        self.folds = draw_folds(self.codes, config.folds, seed=config.seed)
+        # Copies of one file stay together: a head that has seen one of them has seen them all.
+        copies = different_files(dataset)[self.rows]
+        self.folds = draw_folds(self.codes, config.folds, seed=config.seed, groups=copies)
         self.steps = config.steps_for(len(self.rows))
         correct, labelled = correct_at_1(dataset.neighbors, dataset.labels)
         self.correct = correct[np.isin(labelled, self.rows)]

@@ -42,8 +42,8 @@ tell. Task loss: cross-entropy of a linear probe (shrunken linear discriminant) 
 ## What it reaches
 
 R-AUROC: how well a number tells whether the nearest other image has the same label (0.5 knows nothing, 1 is perfect),
-with a 95 % bootstrap interval over images. The head's is of images that the measured heads have not seen. Recall@1 of
-the representation is {facts["recall_at_1"]:.3f}.
+with a 95 % bootstrap interval over images. The head's is of images that the measured heads have not seen, nor copies
+of their files. Recall@1 of the representation is {facts["recall_at_1"]:.3f}.
 
 | by | R-AUROC |
 | --- | --- |
@@ -56,6 +56,8 @@ The probe knows the labels of the other images, and the similarity needs a galle
 - It was taught on `{facts["fitted_on"]}` alone: on images of other subjects it can be no better than chance.
   Measure it there.
 - Images with wrong labels teach it that clear pictures are hard. Look through the likely mislabelled ones first.
+- Of bursts or frames of a video the measured heads have seen the neighbouring pictures: then the number above is too
+  good.
 - The scale of u has no meaning and differs from that of every other head. Its percentiles refer to images of this data
   set that a head had not seen.
 - In the store made with it, the images that it was fitted on have their u by heads that have not seen them. A new

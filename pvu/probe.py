@@ -36,17 +36,21 @@ class Judgement:
     accuracy: float
 
 
-def draw_folds(codes: np.ndarray, count: int, *, seed: int) -> np.ndarray:
+def draw_folds(codes: np.ndarray, count: int, *, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
     """Deal the images into folds of one size, each label evenly.
 
     Args:
         codes: (n,) int, labels.
         count: of folds.
         seed: of the order within a label.
+        groups: (n,) int; those of one group go to one fold together, and count as one image. None: each by itself.
 
     Returns:
         (n,) int64 in [0, count).
     """
+    if groups is not None:
+        _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+        return draw_folds(codes[first], count, seed=seed)[group]
     order = np.lexsort((np.random.default_rng(seed).random(len(codes)), codes))
     folds = np.empty(len(codes), np.int64)
     folds[order] = np.arange(len(codes)) % count

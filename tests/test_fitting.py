@@ -14,6 +14,7 @@ from pvu.errors import Cancelled, FitError
 from pvu.fitting import HEAD, NAMES, FitConfig, advice, beats_chance, fit_head, usable_rows, why_not_fit
 from pvu.head import predict
 from pvu.metrics import auroc, correct_at_1
+from pvu.probe import draw_folds
 from pvu.progress import PHASES, Progress
 from pvu.store import EmbeddedDataset
 from tests.reviewing import clusters, dataset_of
@@ -47,6 +48,26 @@ def test_the_head_learns_where_labels_overlap() -> None:
     np.testing.assert_allclose(fitted.uncertainty[:20], u, rtol=1e-6)  # images without a label have the head's own u
     assert fitted.curve[-1] < 0.8 * fitted.curve[0]
     assert "beats chance" in advice(fitted.scores)
+
+
+def test_no_head_is_measured_on_a_copy_of_a_file_that_it_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    single = overlapping(count=120)
+    twice = np.repeat(np.arange(120), 2)
+    hashes = [f"hash {row}" if row < 100 else "" for row in twice]  # without a hash nothing is said to be the same
+    dataset = dataset_of(single.embeddings[twice], labels=single.labels[twice].tolist(), hashes=hashes)
+    seen: list[np.ndarray] = []
+
+    def watched(codes: np.ndarray, count: int, *, seed: int, groups: np.ndarray) -> np.ndarray:
+        seen.append(draw_folds(codes, count, seed=seed, groups=groups))
+        return seen[-1]
+
+    monkeypatch.setattr(fitting, "draw_folds", watched)
+    fit_head(dataset, QUICK)
+    (folds,) = seen
+    assert (folds[:200:2] == folds[1:200:2]).all()
+    assert (folds[200::2] != folds[201::2]).any()
+    few = dataset_of(single.embeddings, labels=single.labels.tolist(), hashes=[str(row % 40) for row in range(120)])
+    assert "set has 40 different images with a label that another image has too" in str(why_not_fit(few))
 
 
 def test_labels_that_mean_nothing_are_not_learned() -> None:
@@ -143,7 +164,7 @@ def test_labels_that_cannot_be_mistaken_teach_nothing() -> None:
         ([None] * 60, "has no labels, and a head learns from them"),
         (["cat"] * 60, "has 1 label with at least two images"),
         ([f"label {number}" for number in range(60)], "has 0 labels with at least two images"),
-        (["cat", "dog"] * 20 + [None] * 20, "has 40 images with a label .* takes at least 50"),
+        (["cat", "dog"] * 20 + [None] * 20, "has 40 different images with a label .* takes at least 50"),
     ],
 )
 def test_why_no_head_can_be_fitted_is_one_sentence(labels: list[str | None], reason: str) -> None:

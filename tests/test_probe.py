@@ -30,6 +30,15 @@ def test_folds_are_of_one_size_and_deal_out_every_label_evenly() -> None:
     np.testing.assert_array_equal(folds, draw_folds(codes, 5, seed=1))
 
 
+def test_what_belongs_together_is_dealt_together() -> None:
+    codes = np.repeat(np.arange(4), 50)
+    groups = np.arange(200) // 2
+    folds = draw_folds(codes, 5, seed=1, groups=groups)
+    assert (folds[::2] == folds[1::2]).all()
+    assert set(np.bincount(folds)) == {40}
+    np.testing.assert_array_equal(draw_folds(codes, 5, seed=1, groups=np.arange(200)), draw_folds(codes, 5, seed=1))
+
+
 def reference(z: np.ndarray, codes: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """Log-odds of scikit-learn's discriminant with the same shrinkage of the pooled covariance, fitted on ``train``."""
 
