@@ -21,6 +21,7 @@ from pvu.ui.state import PAGES, close_store, current_dataset, open_store
 from pvu.ui.text import plain
 
 SHOWN = 12
+FEW = 10  # images, below which shares of the data set say little
 
 
 def main() -> None:
@@ -79,7 +80,11 @@ def overview(dataset: EmbeddedDataset) -> None:
         st.rerun()
     counts(dataset)
     ways_on()
-    if dataset.has_uncertainty:
+    if dataset.has_uncertainty and len(dataset) < FEW:
+        st.subheader("Your images, the most uncertain first", anchor=False)
+        open_image(gallery_of(dataset, np.argsort(-dataset.uncertainty, kind="stable"), key="few"))
+        st.caption(f"Of fewer than {FEW} images shares of the data set say little: look at the pictures.")
+    elif dataset.has_uncertainty:
         st.subheader("The most certain and the most uncertain", anchor=False)
         extremes(dataset)
         st.subheader("How uncertainty is spread", anchor=False)

@@ -38,6 +38,7 @@ def main() -> None:
         "A good uncertainty is high where the answer is wrong."
     )
     numbers(evaluation)
+    verdict(dataset, evaluation)
     left, right = st.columns(2, gap="large")
     with left:
         st.subheader("Risk and coverage", anchor=False)
@@ -52,6 +53,22 @@ def main() -> None:
         st.plotly_chart(figure, key="kept", config={"displayModeBar": False})
         st.caption("Recall@1 when the most uncertain images are left out of the gallery, of the queries, or of both.")
     show_calibration(dataset)
+
+
+def verdict(dataset: EmbeddedDataset, evaluation: Evaluation) -> None:
+    """What the numbers come to, in a sentence, with the way to something better where there is one."""
+    u, similarity = evaluation.r_auroc, evaluation.similarity_r_auroc
+    if math.isnan(u) or math.isnan(similarity):
+        return
+    word = "little" if u < 0.6 else "something" if u < 0.7 else "much"
+    text = f"On these images the uncertainty says **{word}** about wrong answers ({u:.2f}; chance is .50)"
+    if similarity > u:
+        text += (
+            f", the similarity to the nearest image more ({similarity:.2f}), where there is a gallery to compare with"
+        )
+    st.markdown(f"{text}. Retrieval can hide by risk, which takes both into account.")
+    if u < 0.7:
+        st.page_link(PAGES["training"], label="Fit a head to these labels", icon=":material/school:")
 
 
 def numbers(evaluation: Evaluation) -> None:

@@ -24,6 +24,7 @@ _NAMES = {
     "width": "width (pixels)",
     "height": "height (pixels)",
     "duplicates": "duplicate group",
+    "cluster": "group on the map",
 }
 _ORDERS = ("uncertain first", "certain first")
 
@@ -32,10 +33,9 @@ def main() -> None:
     st.title("Map")
     dataset = require_dataset("every image as a point, similar images near each other, coloured by uncertainty")
     st.caption(plain(f"{dataset.name} · {counted(len(dataset), 'image')} · {dataset.manifest['model']}"))
-    color_by, sized = looks(dataset)
-    shown = map_filter(dataset)
+    color_by, sized, shown = controls(dataset)
     cluster_chip(dataset)
-    left, right = st.columns([3, 2], gap="medium")
+    left, right = st.columns([2, 1], gap="medium")
     with left:
         if shown.any():
             draw(dataset, color_by, sized, shown)
@@ -48,9 +48,10 @@ def main() -> None:
         side(dataset, shown)
 
 
-def looks(dataset: EmbeddedDataset) -> tuple[str, bool]:
-    left, right = st.columns([2, 3], gap="large", vertical_alignment="bottom")
-    color_by = left.selectbox(
+def controls(dataset: EmbeddedDataset) -> tuple[str, bool, np.ndarray]:
+    """One row: the map's look, and which images it shows."""
+    colors, find, share, size = st.columns([2, 2, 3, 2], gap="medium", vertical_alignment="bottom")
+    color_by = colors.selectbox(
         "Colour by",
         color_choices(dataset),
         format_func=lambda name: _NAMES.get(name, name),
@@ -59,13 +60,14 @@ def looks(dataset: EmbeddedDataset) -> tuple[str, bool]:
         help="Uncertainty is shown as a percentile of this data set: dark blue is certain, yellow uncertain. Of words "
         "the commonest have a colour of their own.",
     )
-    sized = dataset.has_uncertainty and right.toggle(
-        "Uncertain images large and faint",
+    sized = dataset.has_uncertainty and size.toggle(
+        "Size by uncertainty",
         key="sized",
         bind="query-params",
-        help="As the paper draws embeddings: a point is a spot whose size says how sure its place is.",
+        help="Uncertain images large and faint, certain ones small and solid: as the paper draws embeddings, a point "
+        "is a spot whose size says how sure its place is.",
     )
-    return color_by, sized
+    return color_by, sized, map_filter(dataset, find, share)
 
 
 def draw(dataset: EmbeddedDataset, color_by: str, sized: bool, shown: np.ndarray) -> None:

@@ -13,12 +13,13 @@ from pvu.store import EmbeddedDataset
 from pvu.tags import Tags
 
 SCALE = "Cividis"  # readable with every kind of colour vision, and in grey
-# Okabe and Ito's colours, which stay apart for colour-blind people; then their darker shades.
+# Okabe and Ito's colours, which stay apart for colour-blind people; their darker shades; then muted ones of Paul Tol's.
 COLORS = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9",
     "#8A7500", "#003F63", "#8C3D00", "#00573F", "#7A4565", "#3F6F8A",
+    "#332288", "#44AA99", "#999933", "#CC6677", "#882255", "#DDCC77", "#661100", "#6699CC",
 )  # fmt: skip
-OTHER = "#B8BCC2"
+OTHER = "#8E949C"
 UNCERTAINTY = "uncertainty"
 DRAWN_LIMIT = 300_000
 """Points that the browser draws; of more a random sample, which keeps the density."""

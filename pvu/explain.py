@@ -115,6 +115,8 @@ class Explanation:
         worst = region(high.box, self.size)
         if low.uncertainty >= NOTABLE * u:
             return f"Covering no part makes it much clearer; without {worst} u is {high.uncertainty:.3f}, not {u:.3f}."
+        if self.stands_out and region(low.box, self.size) == hottest_region(-self.heat):
+            return "Covering parts does not say the same, so take this with care."
         text = f"Covering {region(low.box, self.size)} lowers the uncertainty most ({u:.3f} to {low.uncertainty:.3f})"
         if high.uncertainty > u:
             text += f", covering {worst} raises it most (to {high.uncertainty:.3f})"

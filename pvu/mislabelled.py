@@ -27,7 +27,7 @@ _DOUBT = 0.3
 """How much less the most uncertain image counts than the most certain one, as a voter and as a suspect."""
 _LEAST = 0.01
 """Support that every label has: without it two votes against none would be beyond doubt."""
-_SENTENCE = "Images whose label is probably wrong: the images that look like them agree on another one."
+_SENTENCE = "Images whose label may be wrong: the images that look like them agree on another one."
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def mislabelled(dataset: EmbeddedDataset, *, cutoff: float = OTHER_LABEL) -> Rev
         count = dataset.neighbors.shape[1]
         own, other = dataset.labels[row], suggested[place]
         carry = f"{agrees[place].sum()} of its {count} nearest images are “{other}”, {same[place]} are “{own}”"
+        carry += f"; the nearest and clearest count most, which makes {_share(found.score[row])} for “{other}”"
         if not dataset.has_uncertainty:
             return f"{carry}."
         if dataset.percentiles[row] > WARN_ABOVE:
@@ -80,6 +81,10 @@ def mislabelled(dataset: EmbeddedDataset, *, cutoff: float = OTHER_LABEL) -> Rev
 
     beside = _first(dataset.neighbors[rows], agrees)
     return ReviewList("mislabelled", _SENTENCE, rows, found.score[rows], cutoff, text, beside, suggested)
+
+
+def _share(score: float) -> str:
+    return f"{100 * score:.0f} %"
 
 
 def suspicion(neighbors: np.ndarray, similarities: np.ndarray, codes: np.ndarray, percentiles: np.ndarray) -> Suspicion:

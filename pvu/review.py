@@ -72,7 +72,10 @@ def ambiguous(dataset: EmbeddedDataset, *, cutoff: float = AMBIGUOUS_FROM) -> Re
     Returns:
         Scores are percentiles of this data set; beside each image are its nearest neighbours.
     """
-    sentence = "Images that are hard to tell by themselves: blurred, dark, cropped, covered, or of several things."
+    sentence = (
+        "The most uncertain images of this data set: hard to tell by themselves, be it that they are blurred, dark, "
+        "cropped, covered, or of several things."
+    )
     if not dataset.has_uncertainty:
         return ReviewList.empty("ambiguous", sentence, missing=_no_head(dataset))
     order = np.argsort(-dataset.uncertainty, kind="stable")
@@ -83,9 +86,17 @@ def ambiguous(dataset: EmbeddedDataset, *, cutoff: float = AMBIGUOUS_FROM) -> Re
         here = f"At least as uncertain as {_percent(dataset.percentiles[rows[place]])} of this data set"
         if np.isnan(reference[place]):
             return f"{here}."
-        return f"{here}, and as {_percent(reference[place])} of the pictures that its model was measured on."
+        elsewhere = f"{_percent(reference[place])} of the pictures that its model was measured on"
+        if reference[place] < 50:
+            return f"{here}; clear beside other pictures, though: as uncertain as {elsewhere}."
+        return f"{here}, and as {elsewhere}."
 
     beside = dataset.neighbors[rows, :BESIDE]
+    if len(rows) and np.median(reference) < 50:  # False for NaN, where there is no reference
+        sentence += (
+            f" This set is clear as a whole: the typical image of this list is as uncertain as "
+            f"{_percent(np.median(reference))} of the pictures that its model was measured on."
+        )
     return ReviewList("ambiguous", sentence, rows, dataset.percentiles[rows], cutoff, text, beside)
 
 

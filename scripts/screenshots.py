@@ -92,7 +92,7 @@ def evaluation(tab: Tab, demo: EmbeddedDataset) -> None:
 
 
 def training(tab: Tab, demo: EmbeddedDataset) -> None:
-    tab.open(link("training", demo))
+    tab.open(link("train", demo))
     tab.page.get_by_role("button", name="Fit a head").click()
     tab.page.locator("[data-testid=stProgress]").wait_for()
     tab.page.locator("[data-testid=stProgress]").wait_for(state="detached", timeout=240_000)

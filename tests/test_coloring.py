@@ -121,10 +121,10 @@ def test_the_commonest_words_come_first_and_the_rest_shares_one_grey(dataset: Em
     made = coloring(dataset, "column")
     assert len(made.legend) == len(COLORS) + 1
     assert made.legend[0] == ("000", COLORS[0])
-    assert made.legend[-2:] == (("29 others", OTHER), (NONE, OTHER))
+    assert made.legend[-2:] == (("21 others", OTHER), (NONE, OTHER))
     assert made.values[[0, 40]].tolist() == [0, 0]
     assert made.values[41] == len(COLORS)
-    assert Counter(made.values.tolist())[len(COLORS) - 1] == 29
+    assert Counter(made.values.tolist())[len(COLORS) - 1] == 21
 
 
 def test_numbers_have_a_scale_and_gaps(dataset: EmbeddedDataset) -> None:

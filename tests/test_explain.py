@@ -152,6 +152,9 @@ def test_words_for_every_way_it_can_come_out() -> None:
         "Covering the left lowers the uncertainty most (0.500 to 0.250), covering the lower right raises it most (to "
         "0.900). The clearest crop, around the top, is less uncertain than the whole (0.125)."
     )
+    heat = nothing.copy()
+    heat[3:5, :2], heat[:2, 6:] = -1, 1  # clear on the left, and covering the left would lower u as well
+    assert "does not say the same, so take this with care." in replace(lower, heat=heat, spread=2.0).sentence
     trifle = replace(base, cover_lowest=Part(box, 0.49), crop=Part(box, 0.49))
     assert trifle.sentence == base.sentence
     assert "raises" not in replace(lower, cover_highest=Part(box, 0.4)).sentence

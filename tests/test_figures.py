@@ -162,7 +162,7 @@ def test_a_label_keeps_its_colour_when_others_are_filtered_out(dataset: Embedded
 
 
 def test_more_labels_than_colours_share_one_grey(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "many", [f"label{n:02d}/{i}.png" for n in range(20) for i in range(1 + (n < 5))])
+    write_pictures(tmp_path / "many", [f"label{n:02d}/{i}.png" for n in range(28) for i in range(1 + (n < 5))])
     dataset = embed(tmp_path / "many", model=FakeEncoder(), workers=0)
     figure = umap_map(dataset, color_by="label")
     names = legend(figure)

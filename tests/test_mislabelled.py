@@ -95,13 +95,14 @@ def test_the_evidence_is_the_neighbours_that_carry_the_other_label() -> None:
     carriers = [row for row in data.neighbors[5] if names[row] == "label 0"]
     assert found.beside[place].tolist() == carriers[:5]
     text = (
-        f"{len(carriers)} of its 30 nearest images are “label 0”, 0 are “label 2”; 95 % of the images are less clear."
+        f"{len(carriers)} of its 30 nearest images are “label 0”, 0 are “label 2”; the nearest and clearest count "
+        f"most, which makes {100 * found.scores[place]:.0f} % for “label 0”; 95 % of the images are less clear."
     )
     assert found.text(place) == text
     names[5], names[118] = "label 0", "label 1"
     found = mislabelled(dataset_of(embeddings, labels=names, uncertainty=np.linspace(0.1, 0.9, 120)))
     assert found.rows.tolist() == [118]
-    assert found.text(0).endswith("are “label 1”; but the picture itself is hard to tell.")
+    assert found.text(0).endswith("% for “label 2”; but the picture itself is hard to tell.")
 
 
 def test_of_two_equal_cases_the_uncertain_one_is_less_suspect() -> None:

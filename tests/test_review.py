@@ -19,6 +19,25 @@ def test_ambiguous_images_are_the_most_uncertain_in_order(cutoff: float) -> None
     assert found.text(0) == "At least as uncertain as 100 % of this data set."
 
 
+def test_a_set_that_is_clear_beside_other_pictures_is_called_so() -> None:
+    u = np.linspace(0.1, 0.9, 200).astype(np.float32)
+    data = dataset_of(clusters(4, 50)[0], uncertainty=u)
+    data.manifest["reference_quantiles"] = np.linspace(0, 4, 101).tolist()
+    found = ambiguous(data)
+    # The list's typical u is .858: as high as that of 21 % of the reference pictures.
+    assert found.sentence.endswith(
+        "This set is clear as a whole: the typical image of this list is as uncertain as 21 % of the pictures that its "
+        "model was measured on."
+    )
+    assert found.text(0).endswith(
+        "clear beside other pictures, though: as uncertain as 22 % of the pictures that its model was measured on."
+    )
+    data = dataset_of(clusters(4, 50)[0], uncertainty=u)
+    data.manifest["reference_quantiles"] = np.linspace(0, 1, 101).tolist()
+    assert "clear as a whole" not in ambiguous(data).sentence
+    assert ambiguous(data).text(0).endswith(", and as 90 % of the pictures that its model was measured on.")
+
+
 def test_outliers_are_clear_images_far_from_their_neighbours() -> None:
     embeddings, _ = clusters(3, 100, spread=0.3)
     rng = np.random.default_rng(1)

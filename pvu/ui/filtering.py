@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from pvu.store import EmbeddedDataset
 
@@ -11,13 +12,17 @@ CLUSTER = "map_cluster"
 """Session key of the cluster that the map is narrowed to; set by the table of clusters."""
 
 
-def map_filter(dataset: EmbeddedDataset) -> np.ndarray:
+def map_filter(dataset: EmbeddedDataset, left: DeltaGenerator, right: DeltaGenerator) -> np.ndarray:
     """Show the filters.
+
+    Args:
+        dataset: any.
+        left: where the search field goes.
+        right: where the range of uncertainty goes.
 
     Returns:
         (N,) bool, the images that pass all of them.
     """
-    left, right = st.columns([2, 3], gap="large")
     text = left.text_input(
         "Find in paths and labels", key="map_find", bind="query-params", placeholder="cat, 2021/05, …"
     )

@@ -14,7 +14,7 @@ _COLUMNS = {
     "name": st.column_config.TextColumn("Group", help="The commonest label or folder of its images."),
     "size": st.column_config.NumberColumn("Images", format="localized", help="How many images lie in the group."),
     "label_share": st.column_config.NumberColumn(
-        "Share of that name", format="percent", help="How many of its images have that label or folder."
+        "So named", format="%.0f %%", help="The share of its images that have that label or folder."
     ),
     "median_percentile": st.column_config.ProgressColumn(
         "Uncertainty",
@@ -29,7 +29,8 @@ _COLUMNS = {
 @st.cache_data(max_entries=8, show_spinner="Looking for groups on the map …")
 def _table(version: str, _dataset: EmbeddedDataset) -> pd.DataFrame:
     del version  # the key
-    return _dataset.clusters.table
+    table = _dataset.clusters.table
+    return table.assign(label_share=100 * table["label_share"])
 
 
 def cluster_table(dataset: EmbeddedDataset) -> None:

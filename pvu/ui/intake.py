@@ -80,6 +80,7 @@ def _folder_form(model: str) -> None:
             "Folder, or a file with images",
             placeholder="/home/me/photos",
             key="folder_path",
+            persist_state="session",
             help="A folder of images, a .zip of one; or a data set of Hugging Face's datasets: a folder that "
             "save_to_disk has written, a snapshot of the hub, a .parquet or .arrow file. Their images are unpacked "
             "once, into pvu's own folder.",
@@ -88,6 +89,7 @@ def _folder_form(model: str) -> None:
             "CSV with labels (optional)",
             placeholder="found by itself if it is named labels.csv and lies in the folder",
             key="table_path",
+            persist_state="session",
             help="Columns: path, and label if there are labels; all others become columns to colour by. Without it, "
             "folder names are the labels.",
         )

@@ -152,7 +152,7 @@ class PointMap {
     const traces = [points, this.ring()];
     const axis = { visible: false, showgrid: false, zeroline: false };
     const layout = {
-      margin: { l: 0, r: 0, t: 0, b: 0 }, height: data.height, xaxis: { ...axis }, yaxis: { ...axis }, hovermode: "closest",
+      margin: { l: 0, r: 0, t: 0, b: 0 }, height: this.chart.clientHeight, xaxis: { ...axis }, yaxis: { ...axis }, hovermode: "closest",
       hoverdistance: 12, dragmode: this.dragmode, showlegend: false,
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", uirevision: data.version,
     };
@@ -295,7 +295,9 @@ class PointMap {
     const image = element("img", "");
     image.src = `${this.data.address}/thumb/${row}`;
     image.alt = facts.path;
-    const lines = [element("strong", "", facts.label || facts.path.split("/").pop())];
+    const name = facts.path.split("/").pop();
+    const lines = [element("strong", "", facts.label || name)];
+    if (facts.label) lines.push(element("span", "", name));
     if (facts.percentile !== null) lines.push(element("span", "", `at least as uncertain as ${facts.percentile.toFixed(0)} %`), element("span", "", `u = ${facts.u.toFixed(3)}`));
     const words = element("div", "words");
     words.append(...lines);

@@ -113,8 +113,8 @@ def _by_risk(dataset: EmbeddedDataset, view: View) -> tuple[Narrowing, View]:
         key="alpha",
         required=True,
         disabled=risk is None or not _any_proved(risk),
-        help="Keeps images that were proved, as queries themselves, to be mostly right: among them the nearest other "
-        "image has another label in at most this share, with 90 % certainty.",
+        help="Keeps images by a rule that was proved on labelled images: among queries that it keeps the nearest "
+        "other image has another label in at most this share, with 90 % certainty, if they come as those came.",
     )
     alpha = alpha or view.alpha
     view = replace(view, alpha=alpha)

@@ -17,6 +17,7 @@ from pvu.ui.text import plain
 from pvu.ui.why import large_picture, show_why
 
 _OPEN = "pvu_panel"
+_PAGE = "pvu_panel_page"
 _TRAIL = "pvu_panel_trail"
 """Session key of the images that the panel came from, to go back to."""
 SHOWN = 12
@@ -41,6 +42,13 @@ def last_image() -> int | None:
     return row
 
 
+def close_on_other_page(page: str) -> None:
+    """Close the panel where the browser's Back, or a link, has led to another page. Called before the page runs."""
+    if st.session_state.get(_PAGE) != page:
+        st.session_state[_PAGE] = page
+        _close()
+
+
 def image_panel() -> None:
     """The panel, if an image is open. Called once, after the page."""
     if _OPEN not in st.session_state:
@@ -49,7 +57,7 @@ def image_panel() -> None:
     if dataset is None or not 0 <= st.session_state[_OPEN] < len(dataset):
         _close()
         return
-    st.dialog(" ", width="large", on_dismiss=_close)(_panel)(dataset)
+    st.dialog("Image", width="large", on_dismiss=_close)(_panel)(dataset)
 
 
 def _close() -> None:

@@ -92,7 +92,6 @@ def point_map(
     selected: np.ndarray,
     ring: tuple[int, ...] = (),
     size_by_uncertainty: bool = False,
-    height: int = 620,
     on_drawn: Any = None,
 ) -> int | None:
     """Show the map.
@@ -107,7 +106,6 @@ def point_map(
         selected: (s,) int rows; the others fade. None fades if it is empty.
         ring: rows to point at.
         size_by_uncertainty: uncertain images large and faint, certain ones small and solid.
-        height: pixels.
         on_drawn: called before the next run once something was drawn, with a :class:`Drawn`.
 
     Returns:
@@ -134,7 +132,6 @@ def point_map(
         # With its place: where a sample is drawn, the image may not be in it.
         "ring": [[int(row), *dataset.coords[row].tolist()] for row in ring if row < len(dataset)],
         "size": size_by_uncertainty and dataset.has_uncertainty,
-        "height": height,
     }
     result = _component(data=data, key=key, on_clicked_change=lambda: None, on_drawn_change=drew)
     clicked = result.get("clicked")

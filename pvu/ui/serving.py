@@ -29,7 +29,7 @@ from pvu.images import open_rgb, read_bytes, thumbnail_bytes
 from pvu.paths import is_allowed
 from pvu.store import EmbeddedDataset
 
-_OPEN_SETS = 8
+_OPEN_SETS = 4  # as many as state.py keeps open
 FULL_SIZE = 1600
 """Pixels of a full picture's longer side, at the most."""
 _PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"

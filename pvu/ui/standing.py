@@ -47,10 +47,10 @@ def _show_risk(dataset: EmbeddedDataset, query: ChosenQuery) -> None:
     among = [f"{100 * alpha:g} %" for alpha, kept in proved.items() if kept]
     st.markdown(
         f"Risk that the most similar image has another label: **{100 * value:.0f} %**."
-        + (f" It belongs to the queries of which at most {among[0]} are wrong." if among else ""),
+        + (f" It belongs to a group of queries of which, on average, at most {among[0]} are wrong." if among else ""),
         help="Learned from the labels: how often the nearest image was wrong for images of this data set with such an "
         "uncertainty and such a similarity to it. What is said of the queries it belongs to is proved on other images "
-        "than those it was learned from, with 90 % certainty.",
+        "than those it was learned from, with 90 % certainty, for queries that come as the labelled images came.",
     )
 
 

@@ -17,6 +17,7 @@ from pvu.ui.text import plain
 
 _STORE = "pvu_store"
 _PARAM = "dataset"
+_VERSION = "pvu_version"
 _NAMES = ("dataset", "map", "retrieval", "review", "compare", "evaluation", "training", "export")
 PAGES = {name: f"{name}.py" for name in _NAMES}
 """The pages' files, as seen from pages/navigation.py."""
@@ -65,6 +66,9 @@ def current_dataset() -> EmbeddedDataset | None:
         return None
     if st.query_params.get(_PARAM) != path.name:
         st.query_params[_PARAM] = path.name
+    if st.session_state.setdefault(_VERSION, dataset.version) != dataset.version:
+        st.session_state[_VERSION] = dataset.version
+        _forget_rows()  # the folder was embedded anew
     return dataset
 
 

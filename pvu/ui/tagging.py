@@ -17,7 +17,10 @@ from pvu.ui.gallery import GalleryEvent, unpick
 from pvu.ui.text import plain
 
 KEYS = {"k": KEEP, "d": DROP, "f": FIX, "u": UNSURE, "z": "undo"}
-LEGEND = "Keys: **K** keep, **D** drop, **F** fix label, **U** unsure, **Z** undo; arrows move, the space bar ticks."
+LEGEND = (
+    "Keys, for the framed image or those ticked: **K** keep, **D** drop, **F** fix label, **U** unsure, **Z** undo; "
+    "arrows move, the space bar ticks."
+)
 _ICONS = {KEEP: ":material/check:", DROP: ":material/delete:", UNSURE: ":material/help:", FIX: ":material/edit:"}
 _ERROR = "tagging_error"
 _SAID = "tagging_said"

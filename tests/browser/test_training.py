@@ -24,7 +24,7 @@ def headless(server: Server, monkeypatch: pytest.MonkeyPatch, quick_map: None) -
 def test_a_head_is_fitted_seen_downloaded_and_used(
     tab: Tab, server: Server, headless: EmbeddedDataset, tmp_path: Path
 ) -> None:
-    tab.open(link("training", headless))
+    tab.open(link("train", headless))
     tab.shoot("train-1-begin")
     tab.page.get_by_role("button", name="Fit a head").click()
     tab.page.get_by_role("button", name="Cancel").wait_for()

@@ -117,8 +117,9 @@ def test_every_page_shows_brought_embeddings(with_u: bool, app: App, allowed: Pa
         app.go(page)
         assert app.texts("error") == [], page
     # The image panel, and the question that only a model can answer.
-    app.test.session_state["pvu_panel"] = 3
     app.go("map")
+    app.test.session_state["pvu_panel"] = 3
+    app.run()
     if with_u:
         app.test.toggle(key="panel_why").set_value(True)
         app.run()

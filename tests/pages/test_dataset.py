@@ -301,13 +301,14 @@ def test_a_model_without_a_head_says_what_is_missing(app: App, make_dataset: Mak
     assert app.charts() == []
     assert app.galleries.shown == {}
     assert len(app.links()) == 6
-    assert "training" in app.links()
+    assert "train" in app.links()
 
 
 def test_data_sets_of_one_image_and_of_equal_images(app: App, tmp_path: Path, make_dataset: Make) -> None:
     single = make_dataset("single", (), count=1)
     app.open(dataset=single.path.name)
-    assert app.galleries.rows("certain") == [0]
+    assert app.galleries.rows("few") == [0]
+    assert app.texts("subheader") == ["Your images, the most uncertain first"]
     for number in range(5):
         (tmp_path / "equal").mkdir(exist_ok=True)
         Image.new("RGB", (40, 40), "grey").save(tmp_path / "equal" / f"{number}.png")

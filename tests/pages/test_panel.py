@@ -7,8 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from pvu.pipeline import embed
 from pvu.store import EmbeddedDataset
 from pvu.tags import Tags
+from tests.fakes import FakeEncoder
 from tests.pages.conftest import App
 
 Make = Callable[..., EmbeddedDataset]
@@ -143,6 +145,26 @@ def test_why_uncertain_shows_the_explanation(app: App, make_dataset: Make, monke
 
 
 def _fake_model() -> object:
-    from tests.fakes import FakeEncoder
-
     return FakeEncoder()
+
+
+def test_another_page_closes_the_panel(app: App, make_dataset: Make) -> None:
+    dataset = make_dataset()
+    opened(app, dataset, 7)
+    assert "panel_neighbours" in app.galleries.shown
+    app.go("evaluation")
+    assert "panel_neighbours" not in app.galleries.shown
+    app.go("map")
+    assert "panel_neighbours" not in app.galleries.shown
+    assert app.map["ring"][0][0] == 7  # where it was is still shown
+
+
+def test_a_folder_that_was_embedded_anew_forgets_the_rows(app: App, make_dataset: Make) -> None:
+    dataset = make_dataset()
+    opened(app, dataset, 7)
+    dataset.image_path(0).unlink()
+    again = embed(dataset.source, model=FakeEncoder(), workers=0)
+    assert again.path == dataset.path
+    app.run()
+    assert "panel_neighbours" not in app.galleries.shown
+    assert app.map["ring"] == []
