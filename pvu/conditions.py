@@ -113,6 +113,12 @@ def _condition(dataset: EmbeddedDataset, column: str, value: Any) -> Condition:
     if kind == "text" and isinstance(value, str):
         return Condition(column, text=value)
     if kind == "values" and isinstance(value, list) and all(word is None or isinstance(word, str) for word in value):
+        known = column_values(dataset, column)
+        gone = [str(word) for word in value if word not in known]
+        if gone:
+            raise QueryError(
+                f"The link filters by {column[:60]} = {gone[0][:60]}, which no image of {dataset.name} has."
+            )
         return Condition(column, values=tuple(value))
     if kind == "range" and isinstance(value, list) and len(value) == 2 and all(map(_is_number_or_none, value)):
         low, high = value

@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from pvu.lists import BESIDE, ReviewList
 from pvu.store import EmbeddedDataset
 
+_NAMED = 4  # labels or splits that a sentence lists
 SAME_PICTURE = 0.95
 _SPLIT = re.compile(r"(train|val|dev|test)(ing|idation|id|el)?s?(?=$|[-_ .\d])", re.IGNORECASE)
 _SPLIT_COLUMNS = ("split", "subset", "partition")
@@ -137,4 +138,6 @@ def _others(rows: np.ndarray, group: np.ndarray, start: np.ndarray, size: np.nda
 
 def _listed(values: np.ndarray) -> str:
     names = sorted({str(value) for value in values if value is not None})
+    if len(names) > _NAMED:
+        names = [*names[:_NAMED], f"{len(names) - _NAMED:,} others"]
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]

@@ -105,6 +105,7 @@ def test_what_is_no_filter_is_one_sentence(dataset: EmbeddedDataset, text: str) 
     [
         ({"colour": ["red"]}, "The link filters by colour, but set has no such column"),
         ({"embedding": [0, 1]}, "no such column"),
+        ({"label": ["cat", "no such"]}, "The link filters by label = no such, which no image of set has"),
         ({"label": "cat"}, "The link's filter by label is not one of its kind \\(values\\)"),
         ({"label": [1]}, "not one of its kind"),
         ({"year": [1]}, "not one of its kind \\(range\\)"),

@@ -155,7 +155,9 @@ def _undo_button(dataset: EmbeddedDataset, holder: st.delta_generator.DeltaGener
         key=f"{key}_undo",
         icon=":material/undo:",
         disabled=undoable is None,
-        help=f"Takes back: {plain(undoable)}." if undoable else "Nothing to take back.",
+        help=f"Takes back the last tagging, whoever did it: {plain(undoable)}."
+        if undoable
+        else "Nothing to take back.",
         on_click=_undo,
         args=(dataset,),
     )
