@@ -100,12 +100,12 @@ def test_the_evaluation_shows_the_numbers_of_the_library(tab: Tab, demo: Embedde
     tab.open(link("evaluation", demo))
     tab.see("Keeping the most certain")
     tab.settle()
-    tab.page.locator(".js-plotly-plot").nth(1).wait_for(timeout=60_000)  # charts are drawn after their page has settled
+    tab.page.locator(".js-plotly-plot").nth(2).wait_for(timeout=60_000)  # charts are drawn after their page has settled
     values = tab.page.locator("[data-testid=stMetricValue]").all_inner_texts()
     expected = evaluate(demo)
     assert values[0] == f"{expected.recall_at_1:.3f}"
     assert values[1] == f"{expected.r_auroc:.3f}"
-    assert tab.page.locator(".js-plotly-plot").count() == 2
+    assert tab.page.locator(".js-plotly-plot").count() == 3
     tab.shoot("12-evaluation")
 
 
@@ -158,7 +158,7 @@ def test_pages_without_a_data_set_lead_to_the_first(tab: Tab) -> None:
 def start_folder(tab: Tab, path: Path | str) -> None:
     tab.open()
     tab.page.get_by_role("tab", name="A folder on this computer").click()
-    tab.page.get_by_label("Folder", exact=True).fill(str(path))
+    tab.page.get_by_role("textbox", name="Folder, or a file with images").fill(str(path))
     tab.page.get_by_role("button", name="Start", exact=True).click()
 
 
