@@ -230,7 +230,7 @@ def test_the_keyboard_moves_the_map(tab: Tab, demo: EmbeddedDataset) -> None:
 def test_a_group_narrows_the_map(tab: Tab, demo: EmbeddedDataset) -> None:
     tab.open(link("map", demo))
     drawn(tab)
-    choose(tab, "Colour by", "cluster")
+    choose(tab, "Colour by", "group on the map")
     drawn(tab)
     tab.page.get_by_text("Groups on the map").click()
     table = tab.page.get_by_test_id("stDataFrame").first
