@@ -104,7 +104,7 @@ def test_originals_are_untouched_and_everything_lies_in_home(photos: Path, pvu_h
 def test_nothing_is_left_of_the_run_beside_the_store(photos: Path) -> None:
     dataset = run(photos).dataset
     assert sorted(entry.name for entry in dataset.path.iterdir()) == [
-        "embeddings.npy", "images.parquet", "manifest.json", "neighbors.npz", "thumbs.bin", "umap.npy"
+        "clusters.npy", "embeddings.npy", "images.parquet", "manifest.json", "neighbors.npz", "thumbs.bin", "umap.npy"
     ]  # fmt: skip
     assert {entry.name for entry in dataset.path.parent.iterdir()} <= {dataset.path.name, f"{dataset.path.name}.lock"}
 

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,9 @@ def get(address: str, method: str = "GET") -> Answer:
 
         await APP(scope, receive, answer.take)
 
-    asyncio.run(ask())
+    # In a thread of its own: in the tests' own, Playwright's loop may be running.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, ask()).result()
     return answer
 
 
