@@ -117,7 +117,7 @@ def picking_gallery(
     """As :func:`gallery`, with a box to tick on each image, and keys.
 
     Arrows move from image to image, the space bar ticks, Enter is a click. Ticks outlive pages of the gallery and of
-    the app until :func:`unpick` or another data set. No key press is lost, however quickly they come, if what is
+    the app until :func:`unpick` or another data set. No key press is lost while a run is under way, if what is
     pressed is done at once: the next key can end the run at any later call of Streamlit, and a press is told once.
 
     Args:
